@@ -165,12 +165,14 @@ class StreamConfigured(_message.Message):
     def __init__(self, model: _Optional[_Union[_annotation_pb2.ModelReference, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_annotation_pb2.Task, str]]] = ...) -> None: ...
 
 class SentenceResult(_message.Message):
-    __slots__ = ("item", "annotation")
+    __slots__ = ("item", "annotation", "speaker")
     ITEM_FIELD_NUMBER: _ClassVar[int]
     ANNOTATION_FIELD_NUMBER: _ClassVar[int]
+    SPEAKER_FIELD_NUMBER: _ClassVar[int]
     item: ItemReference
     annotation: _annotation_pb2.SentenceAnnotation
-    def __init__(self, item: _Optional[_Union[ItemReference, _Mapping]] = ..., annotation: _Optional[_Union[_annotation_pb2.SentenceAnnotation, _Mapping]] = ...) -> None: ...
+    speaker: str
+    def __init__(self, item: _Optional[_Union[ItemReference, _Mapping]] = ..., annotation: _Optional[_Union[_annotation_pb2.SentenceAnnotation, _Mapping]] = ..., speaker: _Optional[str] = ...) -> None: ...
 
 class ItemCompletion(_message.Message):
     __slots__ = ("item", "outcome", "sentence_count", "timings")

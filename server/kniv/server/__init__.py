@@ -1,0 +1,1 @@
+"""The kniv server."""

@@ -1,0 +1,5 @@
+"""``python -m kniv.server``."""
+
+from kniv.server.cli import app
+
+app()

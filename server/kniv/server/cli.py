@@ -1,0 +1,46 @@
+"""The ``kniv-serve`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from kniv.server.errors import ServeError
+from kniv.server.settings import PREFIX, load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Server of the kniv cascade models.")
+
+
+@app.callback()
+def main() -> None:
+    """Keep ``serve`` a command of its own while it is the only one."""
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def serve(context: typer.Context) -> None:
+    """Serve the models of a repository over gRPC; --help lists all settings."""
+    try:
+        settings = load_settings(context.args)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "-".join(str(part) for part in problem["loc"]).replace("_", "-")
+            print(f"kniv-serve: --{name} ({PREFIX}{name.replace('-', '_').upper()}): {problem['msg']}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except ValueError as error:
+        print(f"kniv-serve: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from kniv.server.app import serve as run  # late: --help need not wait for ONNX Runtime
+
+    try:
+        asyncio.run(run(settings, ready=lambda port: print(f"ready on {settings.host}:{port}", flush=True)))
+    except (ServeError, OSError) as error:
+        print(f"kniv-serve: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error

@@ -1,0 +1,62 @@
+"""What can go wrong, in the server's own terms.
+
+    ServeError
+    ├── InvalidRequest     the caller's fault: names the field and the way out
+    ├── NotFound           no such model, version, variant or item
+    ├── Conflict           the item's name is taken
+    ├── NotReady           known, but cannot answer now
+    ├── RepositoryError    a model on disk is incomplete or broken: names the file
+    └── InferenceError     the model failed on a row
+
+The gRPC status of each is chosen in one place, ``kniv.server.services.status``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ServeError(Exception):
+    """Base of all errors that the server raises on purpose."""
+
+
+class InvalidRequest(ServeError):
+    """A request that cannot be served as it is.
+
+    Args:
+        field: path of the offending field, for example ``options.tasks``.
+        problem: what is wrong with it and what would be right.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
+class NotFound(ServeError):
+    """The named thing does not exist here."""
+
+
+class Conflict(ServeError):
+    """The name is already in use."""
+
+
+class NotReady(ServeError):
+    """The named model exists but cannot answer now."""
+
+
+class RepositoryError(ServeError):
+    """A file or folder of the repository is missing or broken.
+
+    Args:
+        path: the file or folder.
+        problem: what is wrong with it and the way out.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+class InferenceError(ServeError):
+    """The model failed on this row."""

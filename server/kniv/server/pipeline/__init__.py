@@ -1,0 +1,1 @@
+"""The way of a sentence, from text to annotation."""

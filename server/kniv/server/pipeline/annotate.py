@@ -1,0 +1,230 @@
+"""Annotating one sentence with one model: words, rows, answers, assembled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from kniv.server.pipeline.decode import BioDecoder, spans, tree
+from kniv.server.pipeline.encode import Encoder, Ints, Window
+from kniv.server.pipeline.segment import Sentence
+from kniv.server.pipeline.stitch import Floats, Scores, home_windows, label_at, stitch, word_scores
+from kniv.server.pipeline.types import Argument, Entity, Frame, SentenceAnnotation, Task, Timings, Token
+from kniv.server.pipeline.words import Word, words
+from kniv.server.repository.labels import Labels
+from kniv.server.scheduling.batcher import Batcher
+from kniv.server.scheduling.row import Done, Row
+
+_LONG = 600  # characters from which splitting into words is worth a thread
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is wanted of a sentence.
+
+    Attributes:
+        tasks: layers to fill.
+        previous: the turn before, None if there is none.
+        predicates: offsets into the item's text of characters inside the predicates to find frames for
+            (those outside the sentence are passed over); None for every verb.
+        priority: 1 is served first.
+    """
+
+    tasks: frozenset[Task]
+    previous: str | None = None
+    predicates: tuple[int, ...] | None = None
+    priority: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """Decoded word layers; what was not asked for is None."""
+
+    pos: tuple[str, ...] | None
+    entities: tuple[Entity, ...]
+    heads: tuple[int, ...] | None
+    relations: tuple[str, ...] | None
+
+
+class Annotator:
+    """Annotates sentences with one variant of one model version.
+
+    Args:
+        labels: the version's label lists.
+        encoder: the version's tokenizer.
+        batcher: where rows go.
+    """
+
+    def __init__(self, labels: Labels, encoder: Encoder, batcher: Batcher) -> None:
+        self._labels, self._encoder, self._batcher = labels, encoder, batcher
+        self._ner = BioDecoder(labels.ner)
+        self._srl = BioDecoder(labels.srl)
+
+    async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
+        """Annotate one sentence.
+
+        Args:
+            sentence: the sentence with its place in the item.
+            index: its number in the item.
+            ask: what is wanted.
+
+        Raises:
+            InferenceError: the model failed on it.
+        """
+        started = perf_counter()
+        if len(sentence.text) > _LONG:
+            prepared = await asyncio.to_thread(self._prepare, sentence.text)
+        else:
+            prepared = self._prepare(sentence.text)
+        found, windows = prepared
+        layers, act = await asyncio.gather(
+            self._layers(sentence.start, found, windows, ask), self._act(sentence.text, ask)
+        )
+        tags, frames, spent = layers
+        acts, act_spent = act
+        tokens = _tokens(sentence.start, found, tags)
+        spent = [*spent, *act_spent]
+        timings = Timings(sum(d.queued for d in spent), sum(d.computed for d in spent), perf_counter() - started)
+        return SentenceAnnotation(
+            index=index,
+            start=sentence.start,
+            text=sentence.text,
+            tokens=tokens,
+            entities=tags.entities,
+            frames=frames,
+            acts=acts,
+            windowed=len(windows) > 1,
+            timings=timings,
+        )
+
+    def _prepare(self, text: str) -> tuple[list[Word], list[Window]]:
+        found = words(text)
+        return found, self._encoder.windows([text[word.start : word.end] for word in found])
+
+    async def _layers(
+        self, start: int, found: Sequence[Word], windows: Sequence[Window], ask: Ask
+    ) -> tuple[_Tags, tuple[Frame, ...], list[Done[object]]]:
+        """POS, entities, tree and frames: one row a window, then one row a predicate."""
+        outputs = _outputs(ask)
+        if not windows or not (outputs or Task.SRL in ask.tasks):
+            return _Tags(None, (), None, None), (), []
+        spent: list[Done[object]] = []
+        tags = _Tags(None, (), None, None)
+        if outputs:
+            tags, spent = await self._tags(found, windows, outputs, ask.priority)
+        frames: tuple[Frame, ...] = ()
+        if Task.SRL in ask.tasks:
+            predicates = _predicates(start, found, tags, ask)
+            frames, more = await self._frames(found, windows, predicates, ask.priority)
+            spent += more
+        if Task.POS not in ask.tasks:
+            tags = _Tags(None, tags.entities, tags.heads, tags.relations)
+        return tags, frames, spent
+
+    async def _tags(
+        self, found: Sequence[Word], windows: Sequence[Window], outputs: tuple[str, ...], priority: int
+    ) -> tuple[_Tags, list[Done[object]]]:
+        if len(windows) == 1:
+
+            def read(values: dict[str, Floats]) -> _Tags:
+                return self._decode([word_scores(values, windows[0])], windows, len(found))
+
+            done = await self._batcher.submit(Row(windows[0].ids, 0, outputs, read, priority))
+            return done.value, [done]
+        rows = [
+            Row(window.ids, 0, outputs, partial(word_scores, window=window), priority) for window in windows
+        ]
+        parts = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
+        return tags, list(parts)
+
+    def _decode(self, parts: Sequence[Scores], windows: Sequence[Window], count: int) -> _Tags:
+        scores, labels = stitch(parts, windows, count), self._labels
+        pos, entities, heads, relations = None, (), None, None
+        if scores.pos is not None:
+            pos = tuple(labels.pos[best] for best in scores.pos.argmax(-1))
+        if scores.ner is not None:
+            entities = tuple(Entity(s.label, s.start, s.end) for s in spans(self._ner.decode(scores.ner)))
+        if scores.arcs is not None:
+            arcs = tree(scores.arcs)
+            relations = self._relations(label_at(parts, windows, arcs), arcs)
+            heads = tuple(int(head) for head in arcs)
+        return _Tags(pos, entities, heads, relations)
+
+    def _relations(self, scores: Floats, heads: Ints) -> tuple[str, ...]:
+        """Best relation of each word; ``root`` at the root and nowhere else."""
+        root = self._labels.deprel.index("root")
+        is_root = heads == np.arange(len(heads))
+        scores[~is_root, root] = -np.inf
+        best = np.where(is_root, root, scores.argmax(-1))
+        return tuple(self._labels.deprel[label] for label in best)
+
+    async def _frames(
+        self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], priority: int
+    ) -> tuple[tuple[Frame, ...], list[Done[object]]]:
+        home = home_windows(windows, len(found))
+        rows = []
+        for predicate in predicates:
+            window = windows[home[predicate]]
+            read = partial(self._frame, window=window, predicate=predicate)
+            marked = int(window.first[predicate - window.begin])
+            rows.append(Row(window.ids, marked, ("srl_logits",), read, priority))
+        frames = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        return tuple(done.value for done in frames), list(frames)
+
+    def _frame(self, outputs: dict[str, Floats], window: Window, predicate: int) -> Frame:
+        logits = outputs["srl_logits"][window.first]
+        tags = self._srl.decode(logits, predicate=predicate - window.begin)
+        found = [Argument(s.label, s.start + window.begin, s.end + window.begin) for s in spans(tags)]
+        return Frame(predicate, tuple(argument for argument in found if argument.role != "V"))
+
+    async def _act(
+        self, text: str, ask: Ask
+    ) -> tuple[tuple[tuple[str, float], ...] | None, list[Done[object]]]:
+        if Task.DIALOG_ACT not in ask.tasks:
+            return None, []
+        ids = self._encoder.pair(ask.previous, text)
+        done = await self._batcher.submit(Row(ids, 0, ("cls_logits",), self._ranked, ask.priority))
+        return done.value, [done]
+
+    def _ranked(self, outputs: dict[str, Floats]) -> tuple[tuple[str, float], ...]:
+        logits = outputs["cls_logits"].astype(np.float64)
+        scores = np.exp(logits - logits.max())
+        scores /= scores.sum()
+        return tuple((self._labels.cls[i], float(scores[i])) for i in np.argsort(-scores, kind="stable"))
+
+
+def _outputs(ask: Ask) -> tuple[str, ...]:
+    """Graph outputs that the word layers need; frames need POS to find the verbs."""
+    wanted: list[str] = []
+    if Task.POS in ask.tasks or (Task.SRL in ask.tasks and ask.predicates is None):
+        wanted.append("pos_logits")
+    if Task.NER in ask.tasks:
+        wanted.append("ner_logits")
+    if Task.DEP in ask.tasks:
+        wanted += ["arc_scores", "label_scores"]
+    return tuple(wanted)
+
+
+def _predicates(start: int, found: Sequence[Word], tags: _Tags, ask: Ask) -> list[int]:
+    """Tokens to find frames for: the caller's, or every word tagged VERB."""
+    if ask.predicates is not None:
+        places = [at - start for at in ask.predicates]
+        return [index for index, word in enumerate(found) if any(word.start <= at < word.end for at in places)]
+    assert tags.pos is not None
+    return [index for index, tag in enumerate(tags.pos) if tag == "VERB"]
+
+
+def _tokens(start: int, found: Sequence[Word], tags: _Tags) -> tuple[Token, ...]:
+    count = len(found)
+    pos = tags.pos or (None,) * count
+    heads, relations = tags.heads or (None,) * count, tags.relations or (None,) * count
+    return tuple(
+        Token(start + word.start, start + word.end, *layers)
+        for word, *layers in zip(found, pos, heads, relations, strict=True)
+    )

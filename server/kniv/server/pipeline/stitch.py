@@ -1,0 +1,102 @@
+"""One set of scores for a sentence out of its windows' outputs.
+
+Each word is read in the window in which it stands farthest from an edge that is not the sentence's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kniv.server.pipeline.encode import Window
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+UNREACHED = -1e4  # arc score between words that no window saw together
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Word-level outputs of one window or of one sentence of W words; None where not asked for.
+
+    Attributes:
+        pos: POS logits [W, P].
+        ner: NER logits [W, N].
+        arcs: arc scores [W, W], row = dependent, column = head.
+        labels: label scores [W, W, R].
+    """
+
+    pos: Floats | None
+    ner: Floats | None
+    arcs: Floats | None
+    labels: Floats | None
+
+
+def word_scores(outputs: dict[str, Floats], window: Window) -> Scores:
+    """Read a window's outputs at the first subword of each word; the arrays are copies."""
+    first = window.first
+
+    def per_word(name: str) -> Floats | None:
+        return outputs[name][first] if name in outputs else None
+
+    def per_pair(name: str) -> Floats | None:
+        return outputs[name][first[:, None], first[None, :]] if name in outputs else None
+
+    return Scores(per_word("pos_logits"), per_word("ner_logits"), per_pair("arc_scores"), per_pair("label_scores"))
+
+
+def home_windows(windows: Sequence[Window], words: int) -> Ints:
+    """For each word [W] the index of the window that reads it."""
+    home = np.zeros(words, dtype=np.int64)
+    best = np.full(words, -1)
+    for index, window in enumerate(windows):
+        places = np.arange(window.begin, window.end)
+        left = places - window.begin if window.begin else np.full(len(places), words)
+        right = window.end - 1 - places if window.end < words else np.full(len(places), words)
+        margin = np.minimum(left, right)
+        better = margin > best[places]
+        home[places[better]], best[places[better]] = index, margin[better]
+    return home
+
+
+def stitch(parts: Sequence[Scores], windows: Sequence[Window], words: int) -> Scores:
+    """Scores of the whole sentence. Label scores stay with their windows: see :func:`label_at`."""
+    if len(parts) == 1:
+        return parts[0]
+    home = home_windows(windows, words)
+    arcs = None
+    if parts[0].arcs is not None:
+        arcs = np.full((words, words), UNREACHED, dtype=np.float32)
+    pos, ner = (_rows([getattr(part, name) for part in parts], windows, home) for name in ("pos", "ner"))
+    for index, (part, window) in enumerate(zip(parts, windows, strict=True)):
+        if arcs is not None and part.arcs is not None:
+            mine = np.flatnonzero(home == index)
+            arcs[mine, window.begin : window.end] = part.arcs[mine - window.begin]
+    return Scores(pos, ner, arcs, None)
+
+
+def label_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints) -> Floats:
+    """Label scores [W, R] at each word's chosen head [W].
+
+    A head outside the word's own window (a tree may need one to hold together) is read at the root's
+    place, the word itself.
+    """
+    home = home_windows(windows, len(heads))
+    rows = []
+    for word, head in enumerate(heads):
+        window, labels = windows[home[word]], parts[home[word]].labels
+        assert labels is not None
+        seen = head if window.begin <= head < window.end else word
+        rows.append(labels[word - window.begin, seen - window.begin])
+    return np.stack(rows)
+
+
+def _rows(values: Sequence[Floats | None], windows: Sequence[Window], home: Ints) -> Floats | None:
+    if any(value is None for value in values):
+        return None
+    rows = [values[index][word - windows[index].begin] for word, index in enumerate(home)]  # type: ignore[index]
+    return np.stack(rows)

@@ -1,0 +1,45 @@
+"""The unit of work: one row of the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[T]):
+    """One row, and what is wanted of it.
+
+    Attributes:
+        ids: subword ids [S], special tokens included.
+        predicate: subword index of the marked predicate, 0 for none.
+        outputs: names of the graph's outputs that ``read`` looks at.
+        read: makes the answer from those outputs, each without its batch dimension and cut to S.
+            It runs in a worker thread, so that decoding never blocks the event loop; it must copy
+            what it keeps.
+        priority: 1 is served first.
+    """
+
+    ids: Ints
+    predicate: int
+    outputs: tuple[str, ...]
+    read: Callable[[dict[str, Floats]], T]
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A row's answer with the seconds that it waited and that its batch ran."""
+
+    value: T
+    queued: float
+    computed: float

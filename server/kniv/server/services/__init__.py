@@ -1,0 +1,1 @@
+"""The gRPC services: wire messages in, wire messages out."""

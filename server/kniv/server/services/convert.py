@@ -1,0 +1,180 @@
+"""Between wire messages and the pipeline's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+
+from kniv.server.errors import InvalidRequest
+from kniv.server.pipeline.catalogue import Catalogue, ModelVersion, Selection
+from kniv.server.pipeline.types import SentenceAnnotation, Task, Timings
+from kniv.server.services.offsets import Unit, marks
+from kniv.v1 import annotation_pb2 as wire
+from kniv.v1 import annotation_service_pb2 as calls
+from kniv.v1 import model_pb2
+
+_TASKS = {
+    wire.TASK_POS: Task.POS,
+    wire.TASK_NER: Task.NER,
+    wire.TASK_DEP: Task.DEP,
+    wire.TASK_SRL: Task.SRL,
+    wire.TASK_DIALOG_ACT: Task.DIALOG_ACT,
+}
+_UNITS = {
+    wire.OFFSET_UNIT_UNSPECIFIED: Unit.CODE_POINT,
+    wire.OFFSET_UNIT_CODE_POINT: Unit.CODE_POINT,
+    wire.OFFSET_UNIT_UTF8_BYTE: Unit.UTF8_BYTE,
+    wire.OFFSET_UNIT_UTF16_CODE_UNIT: Unit.UTF16_CODE_UNIT,
+}
+MAX_PRIORITY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A request's options, resolved."""
+
+    selection: Selection
+    tasks: frozenset[Task]
+    unit: Unit
+    priority: int
+
+
+def options_of(message: calls.AnnotationOptions, catalogue: Catalogue, default_priority: int, field: str) -> Options:
+    """Check and resolve a request's options.
+
+    Raises:
+        InvalidRequest: an unknown task, unit or priority.
+        NotFound, NotReady: the model, version or variant cannot be had.
+    """
+    tasks = set()
+    for position, task in enumerate(message.tasks):
+        if task not in _TASKS:
+            known = ", ".join(wire.Task.Name(number) for number in _TASKS)
+            raise InvalidRequest(f"{field}.tasks[{position}]", f"unknown task {task}; there are: {known}")
+        tasks.add(_TASKS[task])
+    if message.offset_unit not in _UNITS:
+        raise InvalidRequest(f"{field}.offset_unit", f"unknown unit {message.offset_unit}")
+    if not 0 <= message.priority <= MAX_PRIORITY:
+        raise InvalidRequest(f"{field}.priority", f"must be 1 (most urgent) to {MAX_PRIORITY}, or 0 for the default")
+    if message.version < 0:
+        raise InvalidRequest(f"{field}.version", "must be a version number, or 0 for the newest")
+    return Options(
+        selection=catalogue.select(message.model, message.version, message.variant),
+        tasks=frozenset(tasks or _TASKS.values()),
+        unit=_UNITS[message.offset_unit],
+        priority=message.priority or default_priority,
+    )
+
+
+def reference(selection: Selection) -> wire.ModelReference:
+    """Which weights gave an answer."""
+    return wire.ModelReference(name=selection.model, version=selection.version, variant=selection.variant)
+
+
+def tasks_of(tasks: frozenset[Task]) -> list[wire.Task]:
+    """Tasks on the wire, in the order of their numbers."""
+    return [number for number, task in _TASKS.items() if task in tasks]
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a Duration."""
+    whole = Duration()
+    whole.FromNanoseconds(round(seconds * 1e9))
+    return whole
+
+
+def timings(values: Timings) -> wire.Timings:
+    """Timings on the wire."""
+    return wire.Timings(
+        queue_duration=duration(values.queue),
+        compute_duration=duration(values.compute),
+        total_duration=duration(values.total),
+    )
+
+
+def total(parts: Iterable[Timings], passed: float) -> wire.Timings:
+    """Timings of an item: sums over its sentences, and the seconds it took in all."""
+    listed = list(parts)
+    return timings(Timings(sum(p.queue for p in listed), sum(p.compute for p in listed), passed))
+
+
+def sentence(found: SentenceAnnotation, start: int, unit: Unit, model: wire.ModelReference) -> wire.SentenceAnnotation:
+    """A sentence on the wire.
+
+    Args:
+        found: the sentence.
+        start: its offset in the item's text, in ``unit``.
+        unit: the caller's offset unit.
+        model: which weights gave the answer.
+    """
+    at = marks(found.text, unit)
+    tokens = found.tokens
+
+    def span(begin: int, end: int) -> wire.Span:
+        return wire.Span(start=start + at[begin - found.start], end=start + at[end - found.start])
+
+    def over(first: int, end: int) -> tuple[wire.Span, str]:
+        begin, stop = tokens[first].start, tokens[end - 1].end
+        return span(begin, stop), found.text[begin - found.start : stop - found.start]
+
+    message = wire.SentenceAnnotation(
+        index=found.index,
+        span=span(found.start, found.start + len(found.text)),
+        text=found.text,
+        windowed=found.windowed,
+        model=model,
+        timings=timings(found.timings),
+    )
+    for token in tokens:
+        added = message.tokens.add(
+            text=found.text[token.start - found.start : token.end - found.start],
+            span=span(token.start, token.end),
+            upos=token.upos or "",
+        )
+        if token.head is not None:
+            added.dependency.head, added.dependency.relation = token.head, token.relation or ""
+    for entity in found.entities:
+        where, text = over(entity.first, entity.end)
+        message.entities.add(type=entity.type, first_token=entity.first, end_token=entity.end, span=where, text=text)
+    for frame in found.frames:
+        arguments = message.frames.add(predicate=frame.predicate).arguments
+        for argument in frame.arguments:
+            where, text = over(argument.first, argument.end)
+            arguments.add(
+                role=argument.role, first_token=argument.first, end_token=argument.end, span=where, text=text
+            )
+    if found.acts is not None:
+        message.dialog_act.label, message.dialog_act.score = found.acts[0]
+        for label, score in found.acts:
+            message.dialog_act.scores.add(label=label, score=score)
+    return message
+
+
+def model_of(name: str, versions: list[ModelVersion], full: bool) -> model_pb2.Model:
+    """A model on the wire, with labels and limits in the full view."""
+    message = model_pb2.Model(name=name)
+    for version in versions:
+        added = message.versions.add(
+            version=version.version,
+            variants=list(version.annotators),
+            default_variant=version.default_variant,
+            ready=version.ready,
+            reason=version.reason,
+            tasks=list(_TASKS) if version.ready else [],
+        )
+        if full and version.labels is not None and version.limits is not None:
+            labels = version.labels
+            added.labels.pos.extend(labels.pos)
+            added.labels.entity_types.extend(_types(labels.ner))
+            added.labels.relations.extend(labels.deprel)
+            added.labels.roles.extend(_types(labels.srl))
+            added.labels.dialog_acts.extend(labels.cls)
+            added.limits.max_subwords = version.limits.max_subwords
+            added.limits.max_context_turns = version.limits.max_context_turns
+    return message
+
+
+def _types(tags: tuple[str, ...]) -> list[str]:
+    return [tag.removeprefix("B-") for tag in tags if tag.startswith("B-")]

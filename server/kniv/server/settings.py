@@ -1,0 +1,86 @@
+"""Settings of ``kniv-serve serve``: from flags, the environment, a file, and these defaults, in that order."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "KNIV_"
+
+
+class ServeSettings(BaseSettings):
+    """Serve the models of a repository over gRPC.
+
+    Every flag can also be set by the environment variable named beside it, and by the key of the same
+    name in the TOML file that --config names (model_repository = "models"). Flags win over the
+    environment, and the environment over the file.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid")
+
+    config: Path | None = Field(None, description="TOML file with settings")
+    model_repository: Path = Field(Path("model_repository"), description="folder that holds the models")
+    default_model: str = Field("", description="model of requests that name none; the first ready one if empty")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
+    parallel_runs: int = Field(0, ge=0, description="batches that run side by side; 0 for one a core")
+    run_threads: int = Field(1, ge=1, description="threads inside one run")
+    batch_tokens: int = Field(512, ge=1, description="padded subwords in one batch")
+    batch_rows: int = Field(8, ge=1, description="rows in one batch")
+    stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
+    call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
+    message_bytes: int = Field(8 << 20, ge=1024, description="largest message accepted, in bytes")
+    drain_seconds: float = Field(30.0, ge=0, description="time that calls have to finish after SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log lines shown")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(arguments: list[str]) -> ServeSettings:
+    """Settings from command-line arguments, the environment and the file that either names.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or a key of the file is unknown.
+        ValueError: the file is missing or no TOML.
+        SystemExit: an argument is unknown, or help was asked for.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", default=os.environ.get(f"{PREFIX}CONFIG"))
+    named = finder.parse_known_args(arguments)[0].config
+    if named is not None and not Path(named).is_file():
+        raise ValueError(f"--config: no such file: {named}")
+
+    class Settings(ServeSettings):
+        __doc__ = ServeSettings.__doc__
+        model_config = SettingsConfigDict(toml_file=named)
+
+    return CliApp.run(
+        Settings,
+        cli_args=arguments,
+        cli_settings_source=CliSettingsSource[Any](
+            Settings, cli_prog_name="kniv-serve serve", cli_kebab_case=True, cli_show_env_vars=True, cli_hide_none_type=True
+        ),
+    )
