@@ -12,6 +12,7 @@ import numpy as np
 
 from kniv.server.pipeline.decode import BioDecoder, spans, tree
 from kniv.server.pipeline.encode import Encoder, Ints, Window
+from kniv.server.pipeline.long_tree import long_tree
 from kniv.server.pipeline.segment import Sentence
 from kniv.server.pipeline.stitch import Floats, Scores, home_windows, label_at, stitch, word_scores
 from kniv.server.pipeline.types import Argument, Entity, Frame, SentenceAnnotation, Task, Timings, Token
@@ -151,9 +152,10 @@ class Annotator:
         if scores.ner is not None:
             entities = tuple(Entity(s.label, s.start, s.end) for s in spans(self._ner.decode(scores.ner)))
         if scores.arcs is not None:
-            arcs = tree(scores.arcs)
-            relations = self._relations(label_at(parts, windows, arcs), arcs)
-            heads = tuple(int(head) for head in arcs)
+            home = home_windows(windows, count)
+            best = tree(scores.arcs) if len(windows) == 1 else long_tree(scores.arcs, home)
+            relations = self._relations(label_at(parts, windows, best), best)
+            heads = tuple(int(head) for head in best)
         return _Tags(pos, entities, heads, relations)
 
     def _relations(self, scores: Floats, heads: Ints) -> tuple[str, ...]:

@@ -95,20 +95,19 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         except ServeError as error:
             await _abort(context, rpc_status(error))
 
-        async def read() -> calls.StreamAnnotationsRequest | None:
-            message = await context.read()
-            return None if message is grpc.aio.EOF else message
-
         limits = self._limits.stream
         items = Items(options.unit, turns, limits.open_documents, ordered)
-        stream = AnnotationStream(options, items, ordered, limits, read, context.write, self._draining)
+        wire = _Wire(context)
+        stream = AnnotationStream(options, items, ordered, limits, wire.read, wire.write, self._draining)
         try:
             await stream.run()
+        except* _ClientGone:
+            log.info("a client went away before its stream had ended")
         except* Exception as errors:
             log.exception("a stream failed")
             status = rpc_status(InferenceError(f"internal error: {type(errors.exceptions[0]).__name__}"))
             await _abort(context, status)
-        if self._draining.is_set():
+        if self._draining.is_set() and not context.done():
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "the server is stopping; send what has no answer yet to another"
             )
@@ -163,6 +162,32 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         ruler.feed(text)
         wire = [convert.sentence(one, ruler.measure(one.start), options.unit, model) for one in found]
         return calls.TextResult(annotation=calls.TextAnnotation(sentences=wire)), list(found)
+
+
+class _ClientGone(Exception):
+    """The call cannot be read from or written to any more."""
+
+
+class _Wire:
+    """A call's two ends, whose failures all mean the same."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def read(self) -> calls.StreamAnnotationsRequest | None:
+        """The next request, None at the client's half-close."""
+        try:
+            message = await self._context.read()
+        except Exception as error:
+            raise _ClientGone from error
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, response: calls.StreamAnnotationsResponse) -> None:
+        """Put a response on the wire."""
+        try:
+            await self._context.write(response)
+        except Exception as error:
+            raise _ClientGone from error
 
 
 def _ordered(configuration: calls.StreamConfiguration) -> bool:
