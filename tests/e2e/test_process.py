@@ -13,11 +13,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from tests.e2e.conftest import Server, StartServer
+from tests.e2e.wire import Request, completions, configuration, turn
 
 from kniv.v1 import annotation_service_pb2 as calls
 from kniv.v1 import annotation_service_pb2_grpc as stubs
-from tests.e2e.conftest import Server, StartServer
-from tests.e2e.wire import Request, completions, configuration, turn
 
 
 def refused(*flags: str) -> str:

@@ -7,10 +7,6 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-
-from kniv.v1 import annotation_pb2 as wire
-from kniv.v1 import annotation_service_pb2 as calls
-from kniv.v1 import annotation_service_pb2_grpc as stubs
 from tests.e2e.conftest import Server
 from tests.e2e.wire import (
     Request,
@@ -25,6 +21,10 @@ from tests.e2e.wire import (
     sentences_of,
     turn,
 )
+
+from kniv.v1 import annotation_pb2 as wire
+from kniv.v1 import annotation_service_pb2 as calls
+from kniv.v1 import annotation_service_pb2_grpc as stubs
 
 Stub = stubs.AnnotationServiceStub
 
@@ -144,7 +144,9 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("unit", [wire.OFFSET_UNIT_CODE_POINT, wire.OFFSET_UNIT_UTF8_BYTE, wire.OFFSET_UNIT_UTF16_CODE_UNIT])
+@pytest.mark.parametrize(
+    "unit", [wire.OFFSET_UNIT_CODE_POINT, wire.OFFSET_UNIT_UTF8_BYTE, wire.OFFSET_UNIT_UTF16_CODE_UNIT]
+)
 @pytest.mark.parametrize("text", STRANGE, ids=range(len(STRANGE)))
 def test_strange_text_gets_a_full_answer_with_exact_offsets(stub: Stub, text: str, unit: wire.OffsetUnit) -> None:
     codec = {1: "utf-32-le", 2: "utf-8", 3: "utf-16-le"}[unit]
@@ -175,11 +177,11 @@ def check_tree(sentence: wire.SentenceAnnotation) -> None:
     roots = [index for index, head in enumerate(heads) if index == head]
     assert len(roots) == 1
     assert [i for i, token in enumerate(sentence.tokens) if token.dependency.relation == "root"] == roots
-    for index in range(len(heads)):
-        seen = 0
-        while heads[index] != index:
-            index, seen = heads[index], seen + 1
-            assert seen <= len(heads)
+    for start in range(len(heads)):
+        at, steps = start, 0
+        while heads[at] != at:
+            at, steps = heads[at], steps + 1
+            assert steps <= len(heads)
 
 
 def test_a_long_sentence_is_windowed_and_says_so(stub: Stub) -> None:
@@ -207,7 +209,9 @@ def test_the_turn_before_is_context_of_the_dialog_act(stub: Stub) -> None:
     streamed = exchange(stub, configuration(), turn("1", question), turn("2", reply))
     alone = exchange(stub, configuration(context_turns=0), turn("1", question), turn("2", reply))
     unary = stub.AnnotateText(
-        calls.AnnotateTextRequest(inputs=[calls.TextInput(text=reply, previous_text=question), calls.TextInput(text=reply)])
+        calls.AnnotateTextRequest(
+            inputs=[calls.TextInput(text=reply, previous_text=question), calls.TextInput(text=reply)]
+        )
     )
     with_context, without = (result.annotation.sentences[0] for result in unary.results)
     assert answer(sentences_of(streamed, "2")[0]) == answer(with_context)
@@ -249,7 +253,9 @@ def test_in_order_answers_come_in_order(stub: Stub) -> None:
 
 def test_an_ordered_stream_takes_one_document_at_a_time(stub: Stub) -> None:
     ordered = configuration(ordering=calls.ORDERING_IN_ORDER)
-    responses = exchange(stub, ordered, chunk("d", b"Hello. "), turn("1", "Too soon."), chunk("d", b"Bye.", last=True), turn("2", "Now."))
+    responses = exchange(
+        stub, ordered, chunk("d", b"Hello. "), turn("1", "Too soon."), chunk("d", b"Bye.", last=True), turn("2", "Now.")
+    )
     (error,) = errors(responses)
     assert "'d' is still open" in error.error.message
     assert set(completions(responses)) == {"d", "2"}
@@ -257,7 +263,9 @@ def test_an_ordered_stream_takes_one_document_at_a_time(stub: Stub) -> None:
 
 def test_a_cancelled_document_ends_so_and_its_later_chunks_are_ignored(stub: Stub) -> None:
     cancel = Request(cancellation=calls.Cancellation(item=calls.ItemReference(document_id="d")))
-    responses = exchange(stub, configuration(), chunk("d", b"One. Two."), cancel, chunk("d", b" Three."), turn("1", "Hello."))
+    responses = exchange(
+        stub, configuration(), chunk("d", b"One. Two."), cancel, chunk("d", b" Three."), turn("1", "Hello.")
+    )
     assert not errors(responses)
     assert completions(responses)["d"].outcome == calls.OUTCOME_CANCELLED
     assert completions(responses)["1"].outcome == calls.OUTCOME_COMPLETE
@@ -309,7 +317,9 @@ def test_ten_thousand_turns_in_one_stream(tiny_server: Server) -> None:
 
 
 def test_a_ten_megabyte_document_cut_inside_characters_and_words(tiny_server: Server) -> None:
-    paragraph = "The café in Zürich wasn’t open, so we walked on and on along the river until the rain came. " * 40 + "\n\n"
+    paragraph = (
+        "The café in Zürich wasn’t open, so we walked on and on along the river until the rain came. " * 40 + "\n\n"
+    )
     content = (paragraph * (10_000_000 // len(paragraph.encode()) + 1)).encode()
     assert len(content) >= 10_000_000
 

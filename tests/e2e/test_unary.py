@@ -26,10 +26,16 @@ def test_all_five_layers_of_a_plain_sentence(stub: Stub) -> None:
     assert [token.text for token in sentence.tokens] == ["Angela", "Merkel", "visited", "Paris", "on", "Monday", "."]
     assert [token.upos for token in sentence.tokens] == ["PROPN", "PROPN", "VERB", "PROPN", "ADP", "PROPN", "PUNCT"]
     assert [token.dependency.head for token in sentence.tokens] == [2, 0, 2, 2, 5, 2, 2]
-    assert {(entity.text, entity.type) for entity in sentence.entities} >= {("Angela Merkel", "PERSON"), ("Paris", "GPE")}
+    assert {(entity.text, entity.type) for entity in sentence.entities} >= {
+        ("Angela Merkel", "PERSON"),
+        ("Paris", "GPE"),
+    }
     (frame,) = sentence.frames
     assert sentence.tokens[frame.predicate].text == "visited"
-    assert {(argument.role, argument.text) for argument in frame.arguments} >= {("ARG0", "Angela Merkel"), ("ARG1", "Paris")}
+    assert {(argument.role, argument.text) for argument in frame.arguments} >= {
+        ("ARG0", "Angela Merkel"),
+        ("ARG1", "Paris"),
+    }
     assert sentence.dialog_act.label == sentence.dialog_act.scores[0].label
     assert sum(score.score for score in sentence.dialog_act.scores) == pytest.approx(1, abs=1e-5)
     assert sentence.timings.total_duration.ToNanoseconds() > 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
 
-Request, Response = calls.StreamAnnotationsRequest, calls.StreamAnnotationsResponse
+Request: TypeAlias = calls.StreamAnnotationsRequest
+Response: TypeAlias = calls.StreamAnnotationsResponse
 
 
 def configuration(**fields: object) -> Request:

@@ -44,7 +44,11 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
     with ThreadPoolExecutor(parallel, thread_name_prefix="run") as executor:
         # Loading runs off the loop, so that a signal during a long load is heeded.
         catalogue = await asyncio.to_thread(
-            Catalogue.load, settings.model_repository, settings.default_model, _run_options(settings, parallel), executor
+            Catalogue.load,
+            settings.model_repository,
+            settings.default_model,
+            _run_options(settings, parallel),
+            executor,
         )
         server, checks = _server(settings, catalogue, draining)
         port = _listen(server, settings)

@@ -1,12 +1,12 @@
 """What can go wrong, in the server's own terms.
 
     ServeError
-    ├── InvalidRequest     the caller's fault: names the field and the way out
-    ├── NotFound           no such model, version, variant or item
-    ├── Conflict           the item's name is taken
-    ├── NotReady           known, but cannot answer now
-    ├── RepositoryError    a model on disk is incomplete or broken: names the file
-    └── InferenceError     the model failed on a row
+    ├── InvalidRequestError     the caller's fault: names the field and the way out
+    ├── NotFoundError           no such model, version, variant or item
+    ├── ConflictError           the item's name is taken
+    ├── NotReadyError           known, but cannot answer now
+    ├── RepositoryError         a model on disk is incomplete or broken: names the file
+    └── InferenceError          the model failed on a row
 
 The gRPC status of each is chosen in one place, ``kniv.server.services.status``.
 """
@@ -20,7 +20,7 @@ class ServeError(Exception):
     """Base of all errors that the server raises on purpose."""
 
 
-class InvalidRequest(ServeError):
+class InvalidRequestError(ServeError):
     """A request that cannot be served as it is.
 
     Args:
@@ -33,15 +33,15 @@ class InvalidRequest(ServeError):
         self.field, self.problem = field, problem
 
 
-class NotFound(ServeError):
+class NotFoundError(ServeError):
     """The named thing does not exist here."""
 
 
-class Conflict(ServeError):
+class ConflictError(ServeError):
     """The name is already in use."""
 
 
-class NotReady(ServeError):
+class NotReadyError(ServeError):
     """The named model exists but cannot answer now."""
 
 

@@ -81,6 +81,10 @@ def load_settings(arguments: list[str]) -> ServeSettings:
         Settings,
         cli_args=arguments,
         cli_settings_source=CliSettingsSource[Any](
-            Settings, cli_prog_name="kniv-serve serve", cli_kebab_case=True, cli_show_env_vars=True, cli_hide_none_type=True
+            Settings,
+            cli_prog_name="kniv-serve serve",
+            cli_kebab_case=True,
+            cli_show_env_vars=True,
+            cli_hide_none_type=True,
         ),
     )

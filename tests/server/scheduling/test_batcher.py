@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kniv.server.errors import InferenceError, NotReady
+from kniv.server.errors import InferenceError, NotReadyError
 from kniv.server.scheduling.batcher import Batcher, run_rows
 from kniv.server.scheduling.forming import BatchLimits
 from kniv.server.scheduling.row import Floats, Ints, Row
@@ -85,7 +85,7 @@ def test_all_submitted_rows_are_answered(many: list[list[int]], parallel: int) -
             assert [one.value["cls_logits"] for one in done] == [[sum(one)] for one in many]
             assert all(one.queued >= 0 and one.computed >= 0 for one in done)
             await batcher.close()
-            with pytest.raises(NotReady):
+            with pytest.raises(NotReadyError):
                 await batcher.submit(row([1]))
 
     asyncio.run(main())

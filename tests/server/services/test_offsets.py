@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kniv.server.errors import InvalidRequest
+from kniv.server.errors import InvalidRequestError
 from kniv.server.services.offsets import Ruler, Unit, length, marks, to_code_points
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -40,6 +40,6 @@ def test_offsets_come_back_as_code_points(text: str, unit: Unit) -> None:
 
 @pytest.mark.parametrize("offset", [1, -1, 2, 3])
 def test_an_offset_that_names_no_character_of_a_word_is_refused_by_name(offset: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"{offset} is ") as refused:
+    with pytest.raises(InvalidRequestError, match=f"{offset} is ") as refused:
         to_code_points([0, offset], "\U0001f600 ", Unit.UTF16_CODE_UNIT, "spans")
     assert refused.value.field == "spans[1].start"

@@ -137,16 +137,17 @@ class Annotator:
 
             done = await self._batcher.submit(Row(windows[0].ids, 0, outputs, read, priority))
             return done.value, [done]
-        rows = [
-            Row(window.ids, 0, outputs, partial(word_scores, window=window), priority) for window in windows
-        ]
+        rows = [Row(window.ids, 0, outputs, partial(word_scores, window=window), priority) for window in windows]
         parts = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
         return tags, list(parts)
 
     def _decode(self, parts: Sequence[Scores], windows: Sequence[Window], count: int) -> _Tags:
         scores, labels = stitch(parts, windows, count), self._labels
-        pos, entities, heads, relations = None, (), None, None
+        pos: tuple[str, ...] | None = None
+        entities: tuple[Entity, ...] = ()
+        heads: tuple[int, ...] | None = None
+        relations: tuple[str, ...] | None = None
         if scores.pos is not None:
             pos = tuple(labels.pos[best] for best in scores.pos.argmax(-1))
         if scores.ner is not None:
@@ -185,9 +186,7 @@ class Annotator:
         found = [Argument(s.label, s.start + window.begin, s.end + window.begin) for s in spans(tags)]
         return Frame(predicate, tuple(argument for argument in found if argument.role != "V"))
 
-    async def _act(
-        self, text: str, ask: Ask
-    ) -> tuple[tuple[tuple[str, float], ...] | None, list[Done[object]]]:
+    async def _act(self, text: str, ask: Ask) -> tuple[tuple[tuple[str, float], ...] | None, list[Done[object]]]:
         if Task.DIALOG_ACT not in ask.tasks:
             return None, []
         ids = self._encoder.pair(ask.previous, text)
@@ -227,6 +226,6 @@ def _tokens(start: int, found: Sequence[Word], tags: _Tags) -> tuple[Token, ...]
     pos = tags.pos or (None,) * count
     heads, relations = tags.heads or (None,) * count, tags.relations or (None,) * count
     return tuple(
-        Token(start + word.start, start + word.end, *layers)
-        for word, *layers in zip(found, pos, heads, relations, strict=True)
+        Token(start + word.start, start + word.end, tag, head, relation)
+        for word, tag, head, relation in zip(found, pos, heads, relations, strict=True)
     )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kniv.server.errors import NotFound, NotReady, RepositoryError
+from kniv.server.errors import NotFoundError, NotReadyError, RepositoryError
 from kniv.server.pipeline.annotate import Annotator
 from kniv.server.pipeline.encode import Encoder
 from kniv.server.repository.labels import Labels
@@ -106,34 +106,36 @@ class Catalogue:
         """Versions of a model, newest first.
 
         Raises:
-            NotFound: there is no such model.
+            NotFoundError: there is no such model.
         """
         name = model or self.default_model
         if name not in self._models:
-            raise NotFound(f"no model '{name}' here; there are: {', '.join(self.names())}")
+            raise NotFoundError(f"no model '{name}' here; there are: {', '.join(self.names())}")
         return self._models[name]
 
     def select(self, model: str, version: int, variant: str) -> Selection:
         """Resolve what a request names: empty for the default model, 0 for the newest ready version.
 
         Raises:
-            NotFound: no such model, version or variant.
-            NotReady: it exists but could not be loaded.
+            NotFoundError: no such model, version or variant.
+            NotReadyError: it exists but could not be loaded.
         """
         versions = self.versions(model)
         chosen = [v for v in versions if v.version == version] if version else [v for v in versions if v.ready]
         if not chosen:
             if version:
                 known = ", ".join(str(v.version) for v in versions)
-                raise NotFound(f"model '{versions[0].model}' has no version {version}; there are: {known}")
+                raise NotFoundError(f"model '{versions[0].model}' has no version {version}; there are: {known}")
             chosen = versions
         found = chosen[0]
         if not found.ready or found.limits is None:
-            raise NotReady(f"model '{found.model}' version {found.version} is not ready: {found.reason}")
+            raise NotReadyError(f"model '{found.model}' version {found.version} is not ready: {found.reason}")
         name = variant or found.default_variant
         if name not in found.annotators:
             known = ", ".join(found.annotators)
-            raise NotFound(f"model '{found.model}' version {found.version} has no variant '{name}'; there are: {known}")
+            raise NotFoundError(
+                f"model '{found.model}' version {found.version} has no variant '{name}'; there are: {known}"
+            )
         return Selection(found.model, found.version, name, found.annotators[name], found.limits)
 
 

@@ -22,7 +22,7 @@ def long_tree(arcs: Floats, home: Ints) -> Ints:
         arcs: arc scores [W, W], dependent by head.
         home: the window that reads each word [W], not falling from word to word.
     """
-    greedy = arcs.argmax(-1)
+    greedy: Ints = arcs.argmax(-1)
     if is_tree(greedy):
         return greedy
     starts = np.flatnonzero(np.diff(home, prepend=home[0] - 1))

@@ -96,7 +96,7 @@ def label_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints) ->
 
 
 def _rows(values: Sequence[Floats | None], windows: Sequence[Window], home: Ints) -> Floats | None:
-    if any(value is None for value in values):
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return None
-    rows = [values[index][word - windows[index].begin] for word, index in enumerate(home)]  # type: ignore[index]
-    return np.stack(rows)
+    return np.stack([known[index][word - windows[index].begin] for word, index in enumerate(home)])

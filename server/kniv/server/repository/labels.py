@@ -40,8 +40,9 @@ class Labels:
         lists = {}
         for name in _LISTS:
             values = raw.get(name)
-            strings = isinstance(values, list) and all(isinstance(value, str) and value for value in values)
-            if not strings or not values or len(set(values)) != len(values):
+            if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+                values = []
+            if not values or len(set(values)) != len(values):
                 raise RepositoryError(path, f"'{name}' must be a non-empty list of distinct labels")
             lists[name] = tuple(values)
         return cls(**lists)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from kniv.server.errors import InferenceError, NotReady
+from kniv.server.errors import InferenceError, NotReadyError
 from kniv.server.scheduling.forming import BatchLimits, form
 from kniv.server.scheduling.row import Done, Floats, Ints, Row
 
@@ -59,10 +59,10 @@ class Batcher:
 
         Raises:
             InferenceError: the model or the reading of its outputs failed on this row.
-            NotReady: the batcher is closed.
+            NotReadyError: the batcher is closed.
         """
         if self._closed:
-            raise NotReady("the model is being unloaded")
+            raise NotReadyError("the model is being unloaded")
         waiting = _Waiting(row, perf_counter(), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._dispatch()

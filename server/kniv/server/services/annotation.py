@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import grpc
 from google.rpc import status_pb2
 
-from kniv.server.errors import InferenceError, InvalidRequest, NotFound, ServeError
+from kniv.server.errors import InferenceError, InvalidRequestError, NotFoundError, ServeError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.catalogue import Catalogue
 from kniv.server.pipeline.segment import Sentence, sentences
@@ -48,7 +48,7 @@ class ServiceLimits:
     stream: StreamLimits = field(default_factory=StreamLimits)
 
 
-class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
+class AnnotationService(stubs.AnnotationServiceServicer):
     """Serves annotations from a catalogue of models.
 
     Args:
@@ -66,7 +66,9 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         try:
             options = self._options(request.options, "options")
             if len(request.inputs) > self._limits.inputs:
-                raise InvalidRequest("inputs", f"{len(request.inputs)} texts; at most {self._limits.inputs} a call")
+                raise InvalidRequestError(
+                    "inputs", f"{len(request.inputs)} texts; at most {self._limits.inputs} a call"
+                )
         except ServeError as error:
             await _abort(context, rpc_status(error))
         share = asyncio.Semaphore(self._limits.stream.sentences)
@@ -87,7 +89,7 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
             return
         try:
             if first.WhichOneof("message") != "configuration":
-                raise InvalidRequest("message", "a stream's first message must be its configuration")
+                raise InvalidRequestError("message", "a stream's first message must be its configuration")
             configuration = first.configuration
             options = self._options(configuration.options, "configuration.options")
             ordered = _ordered(configuration)
@@ -101,7 +103,7 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         stream = AnnotationStream(options, items, ordered, limits, wire.read, wire.write, self._draining)
         try:
             await stream.run()
-        except* _ClientGone:
+        except* _ClientGoneError:
             log.info("a client went away before its stream had ended")
         except* Exception as errors:
             log.exception("a stream failed")
@@ -116,7 +118,7 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         """List the models by name, a page at a time."""
         names = self._catalogue.names()
         if request.page_size < 0:
-            await _abort(context, rpc_status(InvalidRequest("page_size", "must not be negative")))
+            await _abort(context, rpc_status(InvalidRequestError("page_size", "must not be negative")))
         rest = [name for name in names if name > request.page_token]
         page = rest[: min(request.page_size or _MAX_PAGE, _MAX_PAGE)]
         full = request.view == model_pb2.MODEL_VIEW_FULL
@@ -129,7 +131,7 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         """Tell what a model can do."""
         try:
             versions = self._catalogue.versions(request.name)
-        except NotFound as error:
+        except NotFoundError as error:
             await _abort(context, rpc_status(error))
         full = request.view != model_pb2.MODEL_VIEW_BASIC
         return calls.GetModelResponse(model=convert.model_of(versions[0].model, versions, full))
@@ -164,7 +166,7 @@ class AnnotationService(stubs.AnnotationServiceServicer):  # type: ignore[misc]
         return calls.TextResult(annotation=calls.TextAnnotation(sentences=wire)), list(found)
 
 
-class _ClientGone(Exception):
+class _ClientGoneError(Exception):
     """The call cannot be read from or written to any more."""
 
 
@@ -179,7 +181,7 @@ class _Wire:
         try:
             message = await self._context.read()
         except Exception as error:
-            raise _ClientGone from error
+            raise _ClientGoneError from error
         return None if message is grpc.aio.EOF else message
 
     async def write(self, response: calls.StreamAnnotationsResponse) -> None:
@@ -187,13 +189,13 @@ class _Wire:
         try:
             await self._context.write(response)
         except Exception as error:
-            raise _ClientGone from error
+            raise _ClientGoneError from error
 
 
 def _ordered(configuration: calls.StreamConfiguration) -> bool:
     known = (calls.ORDERING_UNSPECIFIED, calls.ORDERING_AS_READY, calls.ORDERING_IN_ORDER)
     if configuration.ordering not in known:
-        raise InvalidRequest("configuration.ordering", f"unknown ordering {configuration.ordering}")
+        raise InvalidRequestError("configuration.ordering", f"unknown ordering {configuration.ordering}")
     return configuration.ordering == calls.ORDERING_IN_ORDER
 
 
@@ -201,7 +203,7 @@ def _context_turns(configuration: calls.StreamConfiguration, most: int) -> int:
     if not configuration.HasField("context_turns"):
         return min(1, most)
     if not 0 <= configuration.context_turns <= most:
-        raise InvalidRequest("configuration.context_turns", f"must be 0 to {most}, the model's max_context_turns")
+        raise InvalidRequestError("configuration.context_turns", f"must be 0 to {most}, the model's max_context_turns")
     return configuration.context_turns
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from kniv.server.errors import InvalidRequest
+from kniv.server.errors import InvalidRequestError
 from kniv.server.pipeline.catalogue import Catalogue, ModelVersion, Selection
 from kniv.server.pipeline.types import SentenceAnnotation, Task, Timings
 from kniv.server.services.offsets import Unit, marks
@@ -45,21 +45,23 @@ def options_of(message: calls.AnnotationOptions, catalogue: Catalogue, default_p
     """Check and resolve a request's options.
 
     Raises:
-        InvalidRequest: an unknown task, unit or priority.
-        NotFound, NotReady: the model, version or variant cannot be had.
+        InvalidRequestError: an unknown task, unit or priority.
+        NotFoundError, NotReadyError: the model, version or variant cannot be had.
     """
     tasks = set()
     for position, task in enumerate(message.tasks):
         if task not in _TASKS:
             known = ", ".join(wire.Task.Name(number) for number in _TASKS)
-            raise InvalidRequest(f"{field}.tasks[{position}]", f"unknown task {task}; there are: {known}")
+            raise InvalidRequestError(f"{field}.tasks[{position}]", f"unknown task {task}; there are: {known}")
         tasks.add(_TASKS[task])
     if message.offset_unit not in _UNITS:
-        raise InvalidRequest(f"{field}.offset_unit", f"unknown unit {message.offset_unit}")
+        raise InvalidRequestError(f"{field}.offset_unit", f"unknown unit {message.offset_unit}")
     if not 0 <= message.priority <= MAX_PRIORITY:
-        raise InvalidRequest(f"{field}.priority", f"must be 1 (most urgent) to {MAX_PRIORITY}, or 0 for the default")
+        raise InvalidRequestError(
+            f"{field}.priority", f"must be 1 (most urgent) to {MAX_PRIORITY}, or 0 for the default"
+        )
     if message.version < 0:
-        raise InvalidRequest(f"{field}.version", "must be a version number, or 0 for the newest")
+        raise InvalidRequestError(f"{field}.version", "must be a version number, or 0 for the newest")
     return Options(
         selection=catalogue.select(message.model, message.version, message.variant),
         tasks=frozenset(tasks or _TASKS.values()),
@@ -142,9 +144,7 @@ def sentence(found: SentenceAnnotation, start: int, unit: Unit, model: wire.Mode
         arguments = message.frames.add(predicate=frame.predicate).arguments
         for argument in frame.arguments:
             where, text = over(argument.first, argument.end)
-            arguments.add(
-                role=argument.role, first_token=argument.first, end_token=argument.end, span=where, text=text
-            )
+            arguments.add(role=argument.role, first_token=argument.first, end_token=argument.end, span=where, text=text)
     if found.acts is not None:
         message.dialog_act.label, message.dialog_act.score = found.acts[0]
         for label, score in found.acts:

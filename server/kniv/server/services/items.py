@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from kniv.server.errors import Conflict, InvalidRequest, NotFound, ServeError
+from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError
 from kniv.server.pipeline.segment import Segmenter
 from kniv.server.pipeline.types import Timings
 from kniv.server.services.offsets import Ruler, Unit
@@ -86,7 +86,7 @@ class Document:
         """Text of a chunk; a character that it cuts in two is kept for the next.
 
         Raises:
-            InvalidRequest: the bytes are no UTF-8, or the document is longer than offsets can tell.
+            InvalidRequestError: the bytes are no UTF-8, or the document is longer than offsets can tell.
         """
         held = len(self.decoder.getstate()[0])
         start = self.received - held
@@ -95,9 +95,9 @@ class Document:
             text = self.decoder.decode(content, last)
         except UnicodeDecodeError as error:
             at = start + error.start
-            raise InvalidRequest("document_chunk.content", f"no UTF-8 at byte {at} of the document") from error
+            raise InvalidRequestError("document_chunk.content", f"no UTF-8 at byte {at} of the document") from error
         if self.received > _OFFSET_LIMIT:
-            raise InvalidRequest("document_chunk.content", "the document is over 2 GiB; send it in parts")
+            raise InvalidRequestError("document_chunk.content", "the document is over 2 GiB; send it in parts")
         return text
 
 
@@ -126,18 +126,18 @@ class Items:
             The item and its context: the text of the turns before it, None if there are none.
 
         Raises:
-            InvalidRequest: no name, a negative revision, or a document still open in an ordered stream.
-            Conflict: the turn is known with this or a later revision.
+            InvalidRequestError: no name, a negative revision, or a document still open in an ordered stream.
+            ConflictError: the turn is known with this or a later revision.
         """
         if not message.turn_id:
-            raise InvalidRequest("turn.turn_id", "must not be empty: answers refer to the turn by it")
+            raise InvalidRequestError("turn.turn_id", "must not be empty: answers refer to the turn by it")
         if message.revision < 0:
-            raise InvalidRequest("turn.revision", "must not be negative")
+            raise InvalidRequestError("turn.revision", "must not be negative")
         self._in_order("turn")
         before = self._turns.get(message.turn_id)
         if before is not None:
             if before.reference.revision >= message.revision:
-                raise Conflict(
+                raise ConflictError(
                     f"turn.turn_id: '{message.turn_id}' came before with revision {before.reference.revision}; "
                     "raise the revision to replace it or choose another name"
                 )
@@ -157,22 +157,22 @@ class Items:
             The document; None if it was cancelled, so that the chunk is to be ignored.
 
         Raises:
-            InvalidRequest: no name, too many open documents, or another still open in an ordered stream.
-            Conflict: a document of this name has ended.
+            InvalidRequestError: no name, too many open documents, or another still open in an ordered stream.
+            ConflictError: a document of this name has ended.
         """
         name = message.document_id
         if not name:
-            raise InvalidRequest("document_chunk.document_id", "must not be empty: answers refer to it")
+            raise InvalidRequestError("document_chunk.document_id", "must not be empty: answers refer to it")
         if name in self._documents:
             return self._ended(name) if message.last else self._documents[name]
         if self._ended_documents.get(name):
             return None
         if name in self._ended_documents:
-            raise Conflict(f"document_chunk.document_id: document '{name}' has ended; choose another name")
+            raise ConflictError(f"document_chunk.document_id: document '{name}' has ended; choose another name")
         self._in_order("document_chunk")
         if len(self._documents) >= self._open_documents:
             problem = f"{self._open_documents} documents are open; end one before opening another"
-            raise InvalidRequest("document_chunk.document_id", problem)
+            raise InvalidRequestError("document_chunk.document_id", problem)
         opened = Document(Item(calls.ItemReference(document_id=name), "", Ruler(self._unit)))
         self._documents[name] = opened
         return self._ended(name) if message.last else opened
@@ -188,7 +188,7 @@ class Items:
             The document that thereby ends, if it was still arriving.
 
         Raises:
-            NotFound: the stream has had no such item.
+            NotFoundError: the stream has had no such item.
         """
         if reference.WhichOneof("item") == "turn_id" and reference.turn_id in self._turns:
             self._turns[reference.turn_id].drop(calls.OUTCOME_CANCELLED)
@@ -200,7 +200,7 @@ class Items:
             return self._ended(name, cancelled=True)
         if name in self._ended_documents:
             return None
-        raise NotFound(f"cancellation.item: the stream has no item '{reference.turn_id or name}'")
+        raise NotFoundError(f"cancellation.item: the stream has no item '{reference.turn_id or name}'")
 
     def _ended(self, name: str, *, cancelled: bool = False) -> Document:
         self._ended_documents[name] = cancelled
@@ -212,7 +212,7 @@ class Items:
         if self._ordered and self._documents:
             name = next(iter(self._documents))
             problem = f"document '{name}' is still open; with ORDERING_IN_ORDER end it before the next item"
-            raise InvalidRequest(field_name, problem)
+            raise InvalidRequestError(field_name, problem)
 
     def _context(self, message: calls.Turn) -> str | None:
         before = [text for name, text in self._history if name != message.turn_id]

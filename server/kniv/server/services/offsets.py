@@ -11,7 +11,7 @@ from enum import Enum
 
 import numpy as np
 
-from kniv.server.errors import InvalidRequest
+from kniv.server.errors import InvalidRequestError
 
 
 class Unit(Enum):
@@ -36,10 +36,8 @@ def marks(text: str, unit: Unit) -> Sequence[int]:
     if unit is Unit.CODE_POINT or text.isascii():
         return range(len(text) + 1)
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    if unit is Unit.UTF8_BYTE:
-        sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
-    else:
-        sizes = 1 + (points > 0xFFFF)
+    steps = (0x7F, 0x7FF, 0xFFFF) if unit is Unit.UTF8_BYTE else (0xFFFF,)
+    sizes = sum((points > step for step in steps), np.ones(len(points), dtype=np.int64))
     return [0, *np.cumsum(sizes).tolist()]
 
 
@@ -47,16 +45,16 @@ def to_code_points(offsets: Sequence[int], text: str, unit: Unit, field: str) ->
     """Offsets of characters of ``text`` from the caller's unit.
 
     Raises:
-        InvalidRequest: an offset lies outside the text, inside a character or on white space.
+        InvalidRequestError: an offset lies outside the text, inside a character or on white space.
     """
     places = {mark: index for index, mark in enumerate(marks(text, unit)[:-1])}
     found = []
     for position, offset in enumerate(offsets):
         where = f"{field}[{position}].start"
         if offset not in places:
-            raise InvalidRequest(where, f"{offset} is not the start of a character of the text")
+            raise InvalidRequestError(where, f"{offset} is not the start of a character of the text")
         if text[places[offset]].isspace():
-            raise InvalidRequest(where, f"{offset} is white space; name a character of the predicate")
+            raise InvalidRequestError(where, f"{offset} is white space; name a character of the predicate")
         found.append(places[offset])
     return found
 

@@ -6,16 +6,23 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from kniv.server.errors import Conflict, InferenceError, InvalidRequest, NotFound, NotReady, ServeError
+from kniv.server.errors import (
+    ConflictError,
+    InferenceError,
+    InvalidRequestError,
+    NotFoundError,
+    NotReadyError,
+    ServeError,
+)
 from kniv.v1 import status_pb2 as kniv_status
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _CODES: tuple[tuple[type[ServeError], int], ...] = (
-    (InvalidRequest, code_pb2.INVALID_ARGUMENT),
-    (NotFound, code_pb2.NOT_FOUND),
-    (Conflict, code_pb2.ALREADY_EXISTS),
-    (NotReady, code_pb2.FAILED_PRECONDITION),
+    (InvalidRequestError, code_pb2.INVALID_ARGUMENT),
+    (NotFoundError, code_pb2.NOT_FOUND),
+    (ConflictError, code_pb2.ALREADY_EXISTS),
+    (NotReadyError, code_pb2.FAILED_PRECONDITION),
     (InferenceError, code_pb2.INTERNAL),
 )
 
@@ -24,7 +31,7 @@ def rpc_status(error: ServeError) -> status_pb2.Status:
     """The error as google.rpc.Status, with BadRequest details where a field is at fault."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
     status = status_pb2.Status(code=code, message=str(error))
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
         detail = AnyMessage()
         detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))

@@ -13,8 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeAlias
 
-from kniv.server.errors import InferenceError, InvalidRequest, ServeError
+from kniv.server.errors import InferenceError, InvalidRequestError, ServeError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Segmenter, Sentence
 from kniv.server.pipeline.types import SentenceAnnotation
@@ -28,7 +29,8 @@ from kniv.v1 import annotation_service_pb2 as calls
 
 log = logging.getLogger(__name__)
 
-Request, Response = calls.StreamAnnotationsRequest, calls.StreamAnnotationsResponse
+Request: TypeAlias = calls.StreamAnnotationsRequest
+Response: TypeAlias = calls.StreamAnnotationsResponse
 
 _LONG = 4096  # characters from which segmenting is worth a thread
 
@@ -143,9 +145,11 @@ class AnnotationStream:
                 if document is not None:
                     await self._inbox.put(self._end_of(document), 0)
             elif kind == "configuration":
-                raise InvalidRequest("configuration", "the stream is configured already; open another for other options")
+                raise InvalidRequestError(
+                    "configuration", "the stream is configured already; open another for other options"
+                )
             else:
-                raise InvalidRequest("message", "empty; send a turn, a document chunk or a cancellation")
+                raise InvalidRequestError("message", "empty; send a turn, a document chunk or a cancellation")
         except ServeError as error:
             await self._refuse(_reference(message), error)
 
@@ -154,7 +158,7 @@ class AnnotationStream:
         item.ruler.feed(turn.text)
         try:
             ask = self._ask(previous, self._predicates(turn))
-        except InvalidRequest as error:
+        except InvalidRequestError as error:
             item.fail(error)
             ask = self._ask(previous, None)
         await self._inbox.put(_Work(item, Segmenter(), ask, last=True, text=turn.text), turn.ByteSize())
@@ -163,7 +167,12 @@ class AnnotationStream:
         document = self._items.document(chunk)
         if document is not None:
             work = _Work(
-                document.item, document.segmenter, self._ask(None, None), chunk.last, document=document, content=chunk.content
+                document.item,
+                document.segmenter,
+                self._ask(None, None),
+                chunk.last,
+                document=document,
+                content=chunk.content,
             )
             await self._inbox.put(work, len(chunk.content))
 
@@ -204,7 +213,7 @@ class AnnotationStream:
         if work.document is not None:
             try:
                 text = work.document.decode(work.content, work.last)
-            except InvalidRequest as error:
+            except InvalidRequestError as error:
                 work.item.fail(error)
                 return []
             work.item.ruler.feed(text)
@@ -212,9 +221,7 @@ class AnnotationStream:
             return work.segmenter.feed(text, work.last)
         return await asyncio.to_thread(work.segmenter.feed, text, work.last)
 
-    async def _sentence(
-        self, item: Item, sentence: Sentence, index: int, start: int, ask: Ask, ticket: int
-    ) -> None:
+    async def _sentence(self, item: Item, sentence: Sentence, index: int, start: int, ask: Ask, ticket: int) -> None:
         """Annotate one sentence and put it out; ``start`` is its offset in the caller's unit."""
         work = asyncio.ensure_future(self._options.selection.annotator.annotate(sentence, index, ask))
         item.work.add(work)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kniv.server.pipeline.encode import Window
+from kniv.server.pipeline.stitch import UNREACHED, Scores, home_windows, label_at, stitch, word_scores
+
+
+def windows_of(words: int, size: int) -> list[Window]:
+    """Windows of ``size`` words that overlap by half, one subword a word."""
+    step, found, begin = max(1, size // 2), [], 0
+    while True:
+        end = min(words, begin + size)
+        found.append(Window(begin, end, np.zeros(end - begin + 2, dtype=np.int64), np.arange(1, end - begin + 1)))
+        if end == words:
+            return found
+        begin += step
+
+
+@given(st.integers(1, 60), st.integers(2, 20))
+def test_words_are_read_where_they_stand_farthest_from_a_cut(words: int, size: int) -> None:
+    windows = windows_of(words, size)
+    home = home_windows(windows, words)
+
+    def margin(word: int, window: Window) -> int:
+        left = word - window.begin if window.begin else words
+        right = window.end - 1 - word if window.end < words else words
+        return min(left, right)
+
+    for word, index in enumerate(home):
+        seeing = [window for window in windows if window.begin <= word < window.end]
+        assert margin(word, windows[index]) == max(margin(word, window) for window in seeing)
+
+
+@given(st.integers(1, 40), st.integers(2, 12))
+def test_windows_that_agree_stitch_to_what_they_were_cut_from(words: int, size: int) -> None:
+    random = np.random.default_rng(words * 100 + size)
+    pos = random.normal(size=(words, 3)).astype(np.float32)
+    arcs = random.normal(size=(words, words)).astype(np.float32)
+    labels = random.normal(size=(words, words, 2)).astype(np.float32)
+    windows = windows_of(words, size)
+    parts = []
+    for window in windows:
+        inside = slice(window.begin, window.end)
+        outputs = {
+            "pos_logits": np.pad(pos[inside], ((1, 1), (0, 0))),
+            "arc_scores": np.pad(arcs[inside, inside], 1),
+            "label_scores": np.pad(labels[inside, inside], ((1, 1), (1, 1), (0, 0))),
+        }
+        parts.append(word_scores(outputs, window))
+    whole = stitch(parts, windows, words)
+    assert whole.ner is None and whole.pos is not None and whole.arcs is not None
+    assert (whole.pos == pos).all()
+    home = home_windows(windows, words)
+    for word in range(words):
+        window = windows[home[word]]
+        seen = np.zeros(words, dtype=bool)
+        seen[window.begin : window.end] = True
+        assert (whole.arcs[word, seen] == arcs[word, seen]).all()
+        assert (whole.arcs[word, ~seen] == UNREACHED).all()
+    heads = whole.arcs.argmax(-1)
+    assert (label_at(parts, windows, heads) == labels[np.arange(words), heads]).all()
+
+
+def test_a_head_that_the_words_window_did_not_see_is_labelled_at_the_word() -> None:
+    windows = windows_of(6, 4)
+    labels = [np.arange(16 * 2, dtype=np.float32).reshape(4, 4, 2) + 100 * index for index in range(2)]
+    parts = [Scores(None, None, None, label) for label in labels]
+    heads = np.array([5, 0, 0, 0, 0, 0])
+    assert (label_at(parts, windows, heads)[0] == labels[0][0, 0]).all()
