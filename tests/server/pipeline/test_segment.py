@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def fed(text: str, cuts: list[int]) -> list[Sentence]:
     segmenter = Segmenter()
     bounds = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
     found = []
-    for place, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for place, (start, end) in enumerate(pairwise(bounds)):
         found += segmenter.feed(text[start:end], last=place == len(bounds) - 2)
     return found
 
@@ -97,7 +98,7 @@ def test_little_is_held_back(bit: str) -> None:
     [
         ["ok thanks bye"],
         ["Dr. Smith met Mrs. Jones, e.g. at 3.5 km from J. R. R. Tolkien.", "She left."],
-        ["See https://example.com/a.b?c=d. Or not."],
+        ["See https://example.com/a.b?c=d now.", "Then mail joe.bloggs@example.org again."],
         ['He said "Go away!" and left.', '"Why?" she asked.', "(She was angry.)", "It was late."],
         ["Apple Inc. reported $3.5 billion in revenue.", "The company grew 5.2% vs. last year."],
         ["hi there!", "how are you?", "im fine thx lol"],
@@ -106,11 +107,7 @@ def test_little_is_held_back(bit: str) -> None:
     ],
 )
 def test_ordinary_text(expected: list[str]) -> None:
-    text = " ".join(expected)
-    if "https" in text:
-        assert all("https://example.com/a.b?c=d" not in part or "a.b?c=d." in part for part in spans(text))
-    else:
-        assert spans(text) == expected
+    assert spans(" ".join(expected)) == expected
 
 
 def test_short_lines_end_sentences_and_wrapped_lines_do_not() -> None:
