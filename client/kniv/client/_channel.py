@@ -1,0 +1,52 @@
+"""How a channel is set up; the same for both clients."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from kniv.v1 import annotation_service_pb2_grpc
+
+DEFAULT_TARGET = "localhost:50051"
+DEFAULT_TIMEOUT_S = 30.0
+_SERVICE = "kniv.v1.AnnotationService"
+# DEADLINE_EXCEEDED is never tried again: the answer would come too late. Streams are not tried again at all: what
+# the server has taken of them cannot be known here.
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": _SERVICE, "method": method} for method in ("AnnotateText", "ListModels", "GetModel")],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    # Servers allow a ping in 5 minutes unless told otherwise; common balancers forget idle connections after 350 s.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+
+
+def make_stub(channel: grpc.Channel | grpc.aio.Channel) -> Any:
+    """The service's methods; the generated class has no types."""
+    stub_class: Any = annotation_service_pb2_grpc.AnnotationServiceStub
+    return stub_class(channel)
+
+
+def resolve_target(target: str | None) -> str:
+    """The target given, else that of the environment variable KNIV_TARGET, else localhost:50051."""
+    return target or os.environ.get("KNIV_TARGET") or DEFAULT_TARGET
