@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, BertConfig
 
+from kniv.server.repository.labels import Labels
 from kniv.training.cascade import Cascade, CascadeConfig
 from kniv.training.export import export_graph
-from kniv.training.labels import Labels
 from kniv.training.quantise import quantise
 
 

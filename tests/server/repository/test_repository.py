@@ -36,7 +36,7 @@ def test_a_missing_and_an_empty_repository_say_so(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-LISTS = {name: ["a", "b"] for name in ("pos", "ner", "srl", "cls", "deprel")}
+LISTS = {"pos": ["X"], "ner": ["O", "B-a"], "srl": ["O", "V"], "cls": ["a", "b"], "deprel": ["root", "dep"]}
 
 
 @pytest.mark.parametrize("values", [None, [], ["a", "a"], ["a", 1], "ab", [""]])
@@ -45,6 +45,14 @@ def test_a_label_list_at_fault_is_named(tmp_path: Path, name: str, values: objec
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(LISTS | {name: values}))
     with pytest.raises(RepositoryError, match=f"labels.json: '{name}'"):
+        Labels.load(path)
+
+
+@pytest.mark.parametrize("name", ["ner", "srl", "deprel"])
+def test_a_list_without_the_label_that_decoding_needs_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(LISTS | {name: ["a"]}))
+    with pytest.raises(RepositoryError, match=f"'{name}' lacks"):
         Labels.load(path)
 
 

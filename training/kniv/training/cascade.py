@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kniv.server.repository.labels import Labels
 from kniv.training.encoder import hidden_states
 from kniv.training.heads import ClsHead, DepHead, NerHead, PosHead, ScalarMix, SrlHead
-from kniv.training.labels import Labels
 
 HEADS = ("pos", "ner", "dep", "srl", "cls")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
+from kniv.server.repository.labels import Labels
 from kniv.training.cascade import Cascade, CascadeConfig
-from kniv.training.labels import Labels
 from kniv.training.vocabulary import CasedEmbedding
 
 CASED = "encoder.embeddings.word_embeddings.lower_of"
@@ -59,4 +58,4 @@ def write_tensors(path: Path, tensors: dict[str, Any] | dict[str, Tensor]) -> No
     """``torch.save`` that an interruption cannot leave half done."""
     partial = path.with_suffix(".partial")
     torch.save(tensors, partial)
-    os.replace(partial, path)
+    partial.replace(path)

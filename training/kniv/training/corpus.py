@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kniv.server.pipeline.decode import spans
+from kniv.server.repository.labels import Labels
 from kniv.training.data.dialog import Utterance, read_dialog_acts
-from kniv.training.data.entities import bio, correct, silver_spans, spans
+from kniv.training.data.entities import bio, correct, silver_spans
 from kniv.training.data.roles import RoleRow, read_roles
 from kniv.training.data.treebank import TreeSentence, read_conllu, read_iob2
-from kniv.training.labels import Labels
 from kniv.training.rows import Row, RowEncoder
 
 
@@ -25,7 +26,7 @@ class Mixture:
         open_repeats: times that the open-chat utterances are seen.
     """
 
-    other_predicates: float = 0.25
+    other_predicates: float = 0.2
     task_turns: int = 9000
     open_repeats: int = 2
 

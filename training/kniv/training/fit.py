@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
+from kniv.server.repository.labels import Labels
 from kniv.training.augment import Augmentation, CaseFolder, augment
 from kniv.training.cascade import Cascade
 from kniv.training.checkpoint import save_model, write_tensors
 from kniv.training.corpus import Corpus, Mixture
-from kniv.training.labels import Labels
 from kniv.training.losses import LossWeights, losses
 from kniv.training.rows import Row, by_tokens, collate
 
@@ -51,9 +52,9 @@ class FitConfig:
     save_every: int = 500
     seed: int = 17
     bf16: bool = True
-    mixture: Mixture = Mixture()
-    weights: LossWeights = LossWeights()
-    augmentation: Augmentation = Augmentation()
+    mixture: Mixture = field(default_factory=Mixture)
+    weights: LossWeights = field(default_factory=LossWeights)
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 def fit(
@@ -64,19 +65,34 @@ def fit(
     folder: Path,
     config: FitConfig,
     device: str = "cpu",
+    judge: Callable[[Cascade], dict[str, float]] | None = None,
 ) -> None:
     """Fit ``model``, writing checkpoints and ``metrics.jsonl`` to ``folder``; resumes one found there.
 
     Every step seeds its own randomness from (seed, step), so that a resumed run sees what an
     uninterrupted one would have seen.
+
+    Args:
+        model: the cascade to fit, in place.
+        corpus: training rows.
+        labels, tokenizer: written beside the weights.
+        folder: of this run alone.
+        config: how to fit.
+        device: where to.
+        judge: figures of the model in evaluation mode, noted in ``metrics.jsonl`` after every round.
+
+    Raises:
+        ValueError: the folder holds a run with another configuration.
+        FloatingPointError: the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fit.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+    _remember(folder / "fit.json", config)
     model.to(device).train()
     optimizer = torch.optim.AdamW(_groups(model, config), fused=True)
     step = _resume(folder, model, optimizer)
     plan = [list(_round(corpus, config, number)) for number in range(config.rounds)]
-    total = sum(map(len, plan))
+    ends = list(accumulate(map(len, plan)))
+    total = ends[-1]
     warm = max(1, int(config.warmup * len(plan[0])))
     folder_of_case = CaseFolder.of(tokenizer)
     running: dict[str, float] = {}
@@ -108,6 +124,19 @@ def fit(
                 metrics.flush()
                 save_model(folder, model, labels, tokenizer)
                 write_tensors(folder / "optimizer.pt", {"step": step, "state": optimizer.state_dict()})
+            if judge is not None and step in ends:
+                record = {"step": step, "of": total, "round": ends.index(step) + 1, "dev": judge(model.eval())}
+                metrics.write(json.dumps(record) + "\n")
+                metrics.flush()
+                model.train()
+
+
+def _remember(path: Path, config: FitConfig) -> None:
+    """Note the configuration, or check that it is the one that the folder's run was begun with."""
+    text = json.dumps(asdict(config), indent=1) + "\n"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(text):
+        raise ValueError(f"{path} is another configuration's: resume with that one, or choose another folder")
+    path.write_text(text, encoding="utf-8")
 
 
 def _round(corpus: Corpus, config: FitConfig, number: int) -> Iterator[list[Row]]:
@@ -143,8 +172,8 @@ def _resume(folder: Path, model: Cascade, optimizer: torch.optim.Optimizer) -> i
     """Restore the newest checkpoint, if there is one; returns the number of steps done."""
     if not (folder / "optimizer.pt").exists():
         return 0
-    model.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
-    saved = torch.load(folder / "optimizer.pt", weights_only=True)
+    model.load_state_dict(torch.load(folder / "model.pt", weights_only=True, map_location="cpu"))
+    saved = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
     optimizer.load_state_dict(saved["state"])
     log.info("resuming %s at step %d", folder, saved["step"])
     return int(saved["step"])

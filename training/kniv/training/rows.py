@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,9 +46,7 @@ class RowEncoder:
 
     def words(self, words: Sequence[str]) -> tuple[Ints, Ints]:
         """Subword ids [S] with [CLS] and [SEP], and each word's first subword [W]; cut at MAX_SUBWORDS."""
-        pieces = self.tokenizer.encode_batch(
-            [[word] for word in words], is_pretokenized=True, add_special_tokens=False
-        )
+        pieces = self.tokenizer.encode_batch([[word] for word in words], is_pretokenized=True, add_special_tokens=False)
         ids, first = [self.cls], []
         for piece in pieces:
             word_ids = piece.ids or [self.unk]
@@ -70,7 +68,7 @@ class RowEncoder:
     def labelled(
         self,
         words: Sequence[str],
-        layers: dict[str, Sequence[int]],
+        layers: Mapping[str, Sequence[int]],
         heads: Sequence[int] | None = None,
         predicate: int | None = None,
     ) -> Row | None:
@@ -114,9 +112,7 @@ class Batch:
     def to(self, device: str) -> Batch:
         """The batch on another device."""
         layers = {name: values.to(device) for name, values in self.layers.items()}
-        return Batch(
-            self.ids.to(device), self.mask.to(device), self.predicate.to(device), layers, self.act.to(device)
-        )
+        return Batch(self.ids.to(device), self.mask.to(device), self.predicate.to(device), layers, self.act.to(device))
 
 
 def collate(rows: Sequence[Row]) -> Batch:
@@ -158,5 +154,5 @@ def by_tokens(rows: Sequence[Row], budget: int, random: np.random.Generator | No
     if current:
         batches.append(current)
     if random is not None:
-        random.shuffle(batches)  # type: ignore[arg-type]
+        random.shuffle(batches)
     return batches

@@ -99,6 +99,7 @@ class CasedEmbedding(nn.Module):
         return made
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        """Embeddings of ``input_ids``."""
         return self.pieces(self.lower_of[input_ids]) + self.cases(self.case_of[input_ids])
 
 

@@ -10,8 +10,8 @@ from time import perf_counter
 
 import numpy as np
 
-from kniv.server.pipeline.decode import BioDecoder, spans, tree
-from kniv.server.pipeline.encode import Encoder, Ints, Window
+from kniv.server.pipeline.decode import BioDecoder, relations, spans, tree
+from kniv.server.pipeline.encode import Encoder, Window
 from kniv.server.pipeline.long_tree import long_tree
 from kniv.server.pipeline.segment import Sentence
 from kniv.server.pipeline.stitch import Floats, Scores, home_windows, label_at, stitch, word_scores
@@ -65,6 +65,7 @@ class Annotator:
         self._labels, self._encoder, self._batcher = labels, encoder, batcher
         self._ner = BioDecoder(labels.ner)
         self._srl = BioDecoder(labels.srl)
+        self._root = labels.deprel.index("root")
 
     async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
         """Annotate one sentence.
@@ -147,7 +148,7 @@ class Annotator:
         pos: tuple[str, ...] | None = None
         entities: tuple[Entity, ...] = ()
         heads: tuple[int, ...] | None = None
-        relations: tuple[str, ...] | None = None
+        names: tuple[str, ...] | None = None
         if scores.pos is not None:
             pos = tuple(labels.pos[best] for best in scores.pos.argmax(-1))
         if scores.ner is not None:
@@ -155,17 +156,10 @@ class Annotator:
         if scores.arcs is not None:
             home = home_windows(windows, count)
             best = tree(scores.arcs) if len(windows) == 1 else long_tree(scores.arcs, home)
-            relations = self._relations(label_at(parts, windows, best), best)
+            chosen = relations(label_at(parts, windows, best), best, self._root)
             heads = tuple(int(head) for head in best)
-        return _Tags(pos, entities, heads, relations)
-
-    def _relations(self, scores: Floats, heads: Ints) -> tuple[str, ...]:
-        """Best relation of each word; ``root`` at the root and nowhere else."""
-        root = self._labels.deprel.index("root")
-        is_root = heads == np.arange(len(heads))
-        scores[~is_root, root] = -np.inf
-        best = np.where(is_root, root, scores.argmax(-1))
-        return tuple(self._labels.deprel[label] for label in best)
+            names = tuple(labels.deprel[label] for label in chosen)
+        return _Tags(pos, entities, heads, names)
 
     async def _frames(
         self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], priority: int

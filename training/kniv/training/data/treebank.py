@@ -62,12 +62,12 @@ def _blocks(path: Path) -> Iterator[tuple[dict[str, str], list[list[str]]]]:
     comments: dict[str, str] = {}
     rows: list[list[str]] = []
     for line in open_text(path):
-        line = line.rstrip("\n")
-        if line.startswith("#"):
-            key, _, value = line[1:].partition("=")
+        text = line.rstrip("\n")
+        if text.startswith("#"):
+            key, _, value = text[1:].partition("=")
             comments[key.strip()] = value.strip()
-        elif line:
-            rows.append(line.split("\t"))
+        elif text:
+            rows.append(text.split("\t"))
         elif rows:
             yield comments, rows
             comments, rows = {}, []
