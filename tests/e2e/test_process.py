@@ -131,9 +131,29 @@ def test_sigterm_drains_what_was_sent_and_hands_the_rest_back(start_server: Star
     assert server.process.wait(60) == 0
 
 
-def test_a_second_signal_stops_at_once(start_server: StartServer, tiny_repository: Path) -> None:
+def test_a_watched_health_check_and_an_idle_stream_do_not_hold_up_the_end(
+    start_server: StartServer, tiny_repository: Path
+) -> None:
     server = start_server("--model-repository", str(tiny_repository), "--drain-seconds", "3600")
     with grpc.insecure_channel(server.target) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stop: queue.Queue[Request | None] = queue.Queue()
+        call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(stop.get, None))
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError) as end:
+            next(call)
+        stop.put(None)
+    assert end.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert server.process.wait(60) == 0
+
+
+def test_a_second_signal_stops_at_once(start_server: StartServer, tiny_repository: Path) -> None:
+    server = start_server("--model-repository", str(tiny_repository), "--drain-seconds", "3600")
+    text = " ".join(["We walked on and on along the river until the rain came."] * 3000)
+    with grpc.insecure_channel(server.target) as channel:
+        call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter([configuration(), turn("1", text)]))
+        assert next(call).HasField("configured")
         health = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING

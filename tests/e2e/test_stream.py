@@ -122,6 +122,23 @@ def test_a_bad_message_costs_only_itself(stub: Stub, bad: Request) -> None:
     assert set(completions(responses)) == {"1", "2"}
 
 
+def test_bytes_that_are_no_message_cost_only_themselves(server: Server) -> None:
+    def raw() -> Iterator[bytes]:
+        yield configuration().SerializeToString()
+        yield turn("1", "Hello.").SerializeToString()
+        yield turn("xy", "Bad name.").SerializeToString().replace(b"xy", b"\xff\xfe")
+        yield b"\x07 no message"
+        yield turn("2", "Goodbye.").SerializeToString()
+
+    with grpc.insecure_channel(server.target) as channel:
+        call = channel.stream_stream(
+            "/kniv.v1.AnnotationService/StreamAnnotations", None, calls.StreamAnnotationsResponse.FromString
+        )
+        responses = list(call(raw(), timeout=60))
+    assert [error.error.code for error in errors(responses)] == [grpc.StatusCode.INVALID_ARGUMENT.value[0]] * 2
+    assert set(completions(responses)) == {"1", "2"}
+
+
 @pytest.mark.parametrize("text", ["", "   \n\t ", "\u00a0\u2003"])
 def test_a_turn_without_words_is_complete_and_empty(stub: Stub, text: str) -> None:
     responses = exchange(stub, configuration(), turn("1", text))

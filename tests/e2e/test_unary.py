@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from tests.e2e.conftest import Server
 
 from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
@@ -79,6 +80,31 @@ def test_too_many_texts_in_one_call(stub: Stub) -> None:
         annotate(stub, *[calls.TextInput(text="")] * 1025)
     assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "1025 texts" in failure.value.details()
+
+
+def test_too_much_text_in_one_call(stub: Stub) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        annotate(stub, *[calls.TextInput(text="word " * 30_000)] * 2)
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "StreamAnnotations" in failure.value.details()
+
+
+def test_a_long_name_is_quoted_short(stub: Stub) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        annotate(stub, calls.TextInput(text="Hello."), model="m" * 20_000)
+    assert failure.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", ["AnnotateText", "ListModels", "GetModel", "StreamAnnotations"])
+def test_bytes_that_are_no_request_are_refused_as_such(server: Server, method: str) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        path = f"/kniv.v1.AnnotationService/{method}"
+        with pytest.raises(grpc.RpcError) as failure:
+            if method == "StreamAnnotations":
+                list(channel.stream_stream(path)(iter([b"\xff"])))
+            else:
+                channel.unary_unary(path)(b"\xff")
+    assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_the_models_are_listed_and_described(stub: Stub) -> None:

@@ -100,7 +100,7 @@ def test_fit_writes_a_checkpoint_that_export_takes(
     row = encoder.labelled(["Ann", "b"], {name: [0, 0] for name in ("pos", "ner", "deprel", "srl")}, [0, 0], 1)
     turn = Row(encoder.pair(None, "a"), np.zeros(0, dtype=np.int64), act=0)
     assert row is not None
-    corpus = Corpus([row], [row], [row], [turn], [turn])
+    corpus = Corpus([row], [row], [row], [turn], [turn], [turn])
     tree = TreeSentence("s", "", ("Ann", "b"), ("NOUN", "VERB"), (1, 1), ("nsubj", "root"))
     gold = Gold([tree], [], [], [Utterance(None, "a", "inform")], [], [])
     monkeypatch.setattr("kniv.training.corpus.load_corpus", lambda *_: corpus)

@@ -38,6 +38,7 @@ def corpus(encoder: RowEncoder) -> Corpus:
         other_predicates=[row(["e", "f"], 0)],
         task_turns=turns,
         open_turns=turns[:2],
+        written_turns=turns[2:],
     )
 
 

@@ -156,8 +156,8 @@ class AsyncStream:
         """Send a piece of a document: UTF-8, cut anywhere. The first one opens the document, ``last`` ends it."""
         await self._send(_requests.document_chunk(document_id, content, last))
 
-    async def cancel_turn(self, turn_id: str, revision: int = 0) -> None:
-        """Give a turn up, without waiting; what is finished of it may still arrive."""
+    async def cancel_turn(self, turn_id: str, revision: int | None = None) -> None:
+        """Give a turn up, any revision or the one named, without waiting; what is finished of it may still arrive."""
         self._send_at_once(_requests.turn_cancellation(turn_id, revision))
 
     async def cancel_document(self, document_id: str) -> None:

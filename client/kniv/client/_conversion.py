@@ -76,7 +76,7 @@ def to_event(response: annotation_service_pb2.StreamAnnotationsResponse) -> Even
         case "error":
             failed = response.error
             item = _item(failed.item) if failed.item.WhichOneof("item") else None
-            return ItemFailed(item, from_status(failed.error))
+            return ItemFailed(item, from_status(failed.error), failed.item_ended)
         case other:
             raise ServerError(f"the server sent an unexpected message: {other}")
 

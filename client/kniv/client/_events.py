@@ -59,10 +59,14 @@ class ItemDone:
 
 @dataclass(frozen=True, slots=True)
 class ItemFailed:
-    """An item ended by an error, or a message was refused; ``item`` is None if it named none. The stream goes on."""
+    """An item ended by an error, or a message was refused; ``item`` is None if it named none. The stream goes on.
+
+    A refused message began nothing: ``ended`` is False, and an item of the same name that is under way goes on.
+    """
 
     item: Item | None
     error: KnivError
+    ended: bool
 
     @property
     def item_id(self) -> str | None:

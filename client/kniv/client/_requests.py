@@ -90,10 +90,10 @@ def document_chunk(document_id: str, content: bytes, last: bool) -> Request:
     return Request(document_chunk=chunk)
 
 
-def turn_cancellation(turn_id: str, revision: int) -> Request:
-    """Gives a revision of a turn up."""
+def turn_cancellation(turn_id: str, revision: int | None) -> Request:
+    """Gives a turn up, or one revision of it."""
     item = annotation_service_pb2.ItemReference(
-        turn_id=_text(turn_id, "turn_id"), revision=_whole(revision, "revision", _INT32)
+        turn_id=_text(turn_id, "turn_id"), revision=None if revision is None else _whole(revision, "revision", _INT32)
     )
     return Request(cancellation=annotation_service_pb2.Cancellation(item=item))
 

@@ -187,12 +187,14 @@ class ItemCompletion(_message.Message):
     def __init__(self, item: _Optional[_Union[ItemReference, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., sentence_count: _Optional[int] = ..., timings: _Optional[_Union[_annotation_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class ItemError(_message.Message):
-    __slots__ = ("item", "error")
+    __slots__ = ("item", "error", "item_ended")
     ITEM_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ENDED_FIELD_NUMBER: _ClassVar[int]
     item: ItemReference
     error: _status_pb2.Status
-    def __init__(self, item: _Optional[_Union[ItemReference, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    item_ended: bool
+    def __init__(self, item: _Optional[_Union[ItemReference, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., item_ended: _Optional[bool] = ...) -> None: ...
 
 class StreamAnnotationsResponse(_message.Message):
     __slots__ = ("configured", "sentence", "completion", "error")

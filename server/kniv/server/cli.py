@@ -39,8 +39,9 @@ def serve(context: typer.Context) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     from kniv.server.app import serve as run  # late: --help need not wait for ONNX Runtime
 
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        asyncio.run(run(settings, ready=lambda port: print(f"ready on {settings.host}:{port}", flush=True)))
+        asyncio.run(run(settings, ready=lambda port: print(f"ready on {host}:{port}", flush=True)))
     except (ServeError, OSError) as error:
         print(f"kniv-serve: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -5,6 +5,7 @@
     ├── NotFoundError           no such model, version, variant or item
     ├── ConflictError           the item's name is taken
     ├── NotReadyError           known, but cannot answer now
+    ├── StoppingError           the server is about to stop
     ├── RepositoryError         a model on disk is incomplete or broken: names the file
     └── InferenceError          the model failed on a row
 
@@ -14,6 +15,8 @@ The gRPC status of each is chosen in one place, ``kniv.server.services.status``.
 from __future__ import annotations
 
 from pathlib import Path
+
+_SHOWN = 64
 
 
 class ServeError(Exception):
@@ -33,6 +36,11 @@ class InvalidRequestError(ServeError):
         self.field, self.problem = field, problem
 
 
+def shown(name: str) -> str:
+    """A caller's name for something, quoted and short enough for an error message."""
+    return f"'{name}'" if len(name) <= _SHOWN else f"'{name[:_SHOWN]}…'"
+
+
 class NotFoundError(ServeError):
     """The named thing does not exist here."""
 
@@ -43,6 +51,10 @@ class ConflictError(ServeError):
 
 class NotReadyError(ServeError):
     """The named model exists but cannot answer now."""
+
+
+class StoppingError(ServeError):
+    """The server is about to stop; another one may answer."""
 
 
 class RepositoryError(ServeError):

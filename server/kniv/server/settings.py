@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class ServeSettings(BaseSettings):
     batch_rows: int = Field(8, ge=1, description="rows in one batch")
     stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
     call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
+    call_characters: int = Field(1 << 18, ge=1, description="characters of all texts in one AnnotateText call")
     message_bytes: int = Field(8 << 20, ge=1024, description="largest message accepted, in bytes")
     drain_seconds: float = Field(30.0, ge=0, description="time that calls have to finish after SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log lines shown")
@@ -72,6 +74,12 @@ def load_settings(arguments: list[str]) -> ServeSettings:
     named = finder.parse_known_args(arguments)[0].config
     if named is not None and not Path(named).is_file():
         raise ValueError(f"--config: no such file: {named}")
+
+    if named is not None:
+        try:
+            tomllib.loads(Path(named).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"--config: {named} is no TOML file: {error}") from error
 
     class Settings(ServeSettings):
         __doc__ = ServeSettings.__doc__

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kniv.server.pipeline.encode import Window
-from kniv.server.pipeline.stitch import UNREACHED, Scores, home_windows, label_at, stitch, word_scores
+from kniv.server.pipeline.stitch import UNREACHED, Scores, home_windows, relations_at, stitch, word_scores
 
 
 def windows_of(words: int, size: int) -> list[Window]:
@@ -39,7 +39,7 @@ def test_windows_that_agree_stitch_to_what_they_were_cut_from(words: int, size: 
     random = np.random.default_rng(words * 100 + size)
     pos = random.normal(size=(words, 3)).astype(np.float32)
     arcs = random.normal(size=(words, words)).astype(np.float32)
-    labels = random.normal(size=(words, words, 2)).astype(np.float32)
+    labels = random.normal(size=(words, words, 4)).astype(np.float32)
     windows = windows_of(words, size)
     parts = []
     for window in windows:
@@ -49,7 +49,7 @@ def test_windows_that_agree_stitch_to_what_they_were_cut_from(words: int, size: 
             "arc_scores": np.pad(arcs[inside, inside], 1),
             "label_scores": np.pad(labels[inside, inside], ((1, 1), (1, 1), (0, 0))),
         }
-        parts.append(word_scores(outputs, window))
+        parts.append(word_scores(outputs, window, root=0))
     whole = stitch(parts, windows, words)
     assert whole.ner is None and whole.pos is not None and whole.arcs is not None
     assert (whole.pos == pos).all()
@@ -61,12 +61,15 @@ def test_windows_that_agree_stitch_to_what_they_were_cut_from(words: int, size: 
         assert (whole.arcs[word, seen] == arcs[word, seen]).all()
         assert (whole.arcs[word, ~seen] == UNREACHED).all()
     heads = whole.arcs.argmax(-1)
-    assert (label_at(parts, windows, heads) == labels[np.arange(words), heads]).all()
+    best = 1 + labels[np.arange(words), heads, 1:].argmax(-1)
+    expected = np.where(heads == np.arange(words), 0, best)
+    assert relations_at(parts, windows, heads, root=0) == expected.tolist()
 
 
-def test_a_head_that_the_words_window_did_not_see_is_labelled_at_the_word() -> None:
+def test_a_head_that_the_words_window_did_not_see_is_read_at_the_word() -> None:
     windows = windows_of(6, 4)
-    labels = [np.arange(16 * 2, dtype=np.float32).reshape(4, 4, 2) + 100 * index for index in range(2)]
+    labels = [np.arange(16, dtype=np.uint16).reshape(4, 4) + 100 * index for index in range(2)]
     parts = [Scores(None, None, None, label) for label in labels]
-    heads = np.array([5, 0, 0, 0, 0, 0])
-    assert (label_at(parts, windows, heads)[0] == labels[0][0, 0]).all()
+    heads = np.array([5, 0, 0, 0, 0, 5])
+    assert relations_at(parts, windows, heads, root=99)[0] == labels[0][0, 0]
+    assert relations_at(parts, windows, heads, root=99)[5] == 99

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from kniv.server.repository.labels import Labels
+    from kniv.training.cascade import Cascade
+    from kniv.training.fit import FitConfig
 
 app = typer.Typer(help="Train, export, quantise and evaluate kniv cascades.", no_args_is_help=True)
 
@@ -40,38 +48,67 @@ class Size(StrEnum):
     large = "large"
 
 
+Data = Annotated[Path, typer.Option(help="Folder of training data (see docs/training.md).", exists=True)]
+Run = Annotated[Path, typer.Option(help="Folder of this run; a run found there is resumed.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+
+
 @app.command()
 def fit(
-    data: Annotated[Path, typer.Option(help="Folder of training data (see docs/training.md).", exists=True)],
-    output: Annotated[Path, typer.Option(help="Folder of this run; a run found there is resumed.")],
+    data: Data,
+    output: Run,
     encoder: Annotated[
         Path | None, typer.Option(help="Uncased BERT-family encoder to start from; MiniLM-L6-H384 by default.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Passes over the training mixture.")] = 7,
     seed: Seed = 17,
     threads: Threads = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Fit kniv-mini, with a checkpoint every 500 steps and dev figures after every round."""
     from kniv.server.repository.labels import Labels
-    from kniv.training.corpus import load_corpus
-    from kniv.training.evaluate import Evaluation, Gold
     from kniv.training.fit import FitConfig
-    from kniv.training.fit import fit as run
     from kniv.training.mini import minilm_folder, new_mini
-    from kniv.training.predict import TorchPredictor
-    from kniv.training.rows import RowEncoder
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     labels = Labels.load(data / "labels.json")
     model, tokenizer = new_mini(labels, encoder or minilm_folder())
+    _fit(model, labels, tokenizer, data, output, FitConfig(rounds=rounds, seed=seed), device)
+
+
+@app.command()
+def refine(
+    start: Annotated[Path, typer.Option(help="Folder that `fit` wrote.", exists=True)],
+    data: Data,
+    output: Run,
+    seed: Seed = 17,
+    threads: Threads = 2,
+    device: Device = "cpu",
+) -> None:
+    """Fit a checkpoint a little further, for the sake of its open-chat dialog acts."""
+    from kniv.training.checkpoint import load_model
+    from kniv.training.fit import REFINE
+
+    torch.set_num_threads(threads)
+    model, labels, tokenizer = load_model(start)
+    _fit(model, labels, tokenizer, data, output, replace(REFINE, seed=seed), device)
+
+
+def _fit(
+    model: Cascade, labels: Labels, tokenizer: Tokenizer, data: Path, output: Path, config: FitConfig, device: str
+) -> None:
+    from kniv.training.corpus import load_corpus
+    from kniv.training.evaluate import Evaluation, Gold
+    from kniv.training.fit import fit as run
+    from kniv.training.predict import TorchPredictor
+    from kniv.training.rows import RowEncoder
+
     rows = RowEncoder(tokenizer)
     with _progress() as progress:
         progress.add_task("reading the corpus", total=None)
         corpus = load_corpus(data, labels, rows)
         dev = Evaluation(Gold.load(data, "dev", labels, every=5), labels, rows)
-    config = FitConfig(rounds=rounds, seed=seed)
     run(model, corpus, labels, tokenizer, output, config, device, lambda model: dev.run(TorchPredictor(model)))
 
 

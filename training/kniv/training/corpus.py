@@ -15,20 +15,26 @@ from kniv.training.data.roles import RoleRow, read_roles
 from kniv.training.data.treebank import TreeSentence, read_conllu, read_iob2
 from kniv.training.rows import Row, RowEncoder
 
+WRITTEN = Path(__file__).parent / "data" / "dialog_acts_written.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """How many rows of each kind one round of training sees.
 
     Attributes:
+        verbs: share of the verbal predicates' rows.
         other_predicates: share of the non-verbal predicates' rows.
         task_turns: number of task-dialogue (SGD) turns.
         open_repeats: times that the open-chat utterances are seen.
+        written_repeats: times that the utterances written for this project are seen.
     """
 
+    verbs: float = 1.0
     other_predicates: float = 0.2
     task_turns: int = 9000
     open_repeats: int = 2
+    written_repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +46,15 @@ class Corpus:
     other_predicates: list[Row]
     task_turns: list[Row]
     open_turns: list[Row]
+    written_turns: list[Row]
 
     def round(self, mixture: Mixture, random: np.random.Generator) -> list[list[Row]]:
         """The rows of one round, as three groups that batch separately: trees, predicates, turns."""
         others = _sample(self.other_predicates, int(len(self.other_predicates) * mixture.other_predicates), random)
         turns = _sample(self.task_turns, mixture.task_turns, random) + self.open_turns * mixture.open_repeats
-        return [self.trees, self.verbs + others, turns]
+        turns += self.written_turns * mixture.written_repeats
+        verbs = _sample(self.verbs, int(len(self.verbs) * mixture.verbs), random)
+        return [self.trees, verbs + others, turns]
 
 
 def load_corpus(data: Path, labels: Labels, encoder: RowEncoder) -> Corpus:
@@ -61,6 +70,7 @@ def load_corpus(data: Path, labels: Labels, encoder: RowEncoder) -> Corpus:
         other_predicates=[row for role, row in predicates if row is not None and not role.is_verb],
         task_turns=turn_rows(read_dialog_acts(data / "dialog_acts_train.jsonl.gz"), labels, encoder),
         open_turns=turn_rows(read_dialog_acts(data / "dialog_acts_open_train.jsonl.gz"), labels, encoder),
+        written_turns=turn_rows(read_dialog_acts(WRITTEN), labels, encoder),
     )
 
 

@@ -10,11 +10,11 @@ from time import perf_counter
 
 import numpy as np
 
-from kniv.server.pipeline.decode import BioDecoder, relations, spans, tree
+from kniv.server.pipeline.decode import BioDecoder, spans, tree
 from kniv.server.pipeline.encode import Encoder, Window
 from kniv.server.pipeline.long_tree import long_tree
 from kniv.server.pipeline.segment import Sentence
-from kniv.server.pipeline.stitch import Floats, Scores, home_windows, label_at, stitch, word_scores
+from kniv.server.pipeline.stitch import Floats, Scores, home_windows, relations_at, stitch, word_scores
 from kniv.server.pipeline.types import Argument, Entity, Frame, SentenceAnnotation, Task, Timings, Token
 from kniv.server.pipeline.words import Word, words
 from kniv.server.repository.labels import Labels
@@ -134,11 +134,14 @@ class Annotator:
         if len(windows) == 1:
 
             def read(values: dict[str, Floats]) -> _Tags:
-                return self._decode([word_scores(values, windows[0])], windows, len(found))
+                return self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
 
             done = await self._batcher.submit(Row(windows[0].ids, 0, outputs, read, priority))
             return done.value, [done]
-        rows = [Row(window.ids, 0, outputs, partial(word_scores, window=window), priority) for window in windows]
+        rows = [
+            Row(window.ids, 0, outputs, partial(word_scores, window=window, root=self._root), priority)
+            for window in windows
+        ]
         parts = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
         return tags, list(parts)
@@ -156,7 +159,7 @@ class Annotator:
         if scores.arcs is not None:
             home = home_windows(windows, count)
             best = tree(scores.arcs) if len(windows) == 1 else long_tree(scores.arcs, home)
-            chosen = relations(label_at(parts, windows, best), best, self._root)
+            chosen = relations_at(parts, windows, best, self._root)
             heads = tuple(int(head) for head in best)
             names = tuple(labels.deprel[label] for label in chosen)
         return _Tags(pos, entities, heads, names)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kniv.server.errors import NotFoundError, NotReadyError, RepositoryError
+from kniv.server.errors import NotFoundError, NotReadyError, RepositoryError, shown
 from kniv.server.pipeline.annotate import Annotator
 from kniv.server.pipeline.encode import Encoder
 from kniv.server.repository.labels import Labels
@@ -110,7 +110,7 @@ class Catalogue:
         """
         name = model or self.default_model
         if name not in self._models:
-            raise NotFoundError(f"no model '{name}' here; there are: {', '.join(self.names())}")
+            raise NotFoundError(f"no model {shown(name)} here; there are: {', '.join(self.names())}")
         return self._models[name]
 
     def select(self, model: str, version: int, variant: str) -> Selection:
@@ -134,7 +134,7 @@ class Catalogue:
         if name not in found.annotators:
             known = ", ".join(found.annotators)
             raise NotFoundError(
-                f"model '{found.model}' version {found.version} has no variant '{name}'; there are: {known}"
+                f"model '{found.model}' version {found.version} has no variant {shown(name)}; there are: {known}"
             )
         return Selection(found.model, found.version, name, found.annotators[name], found.limits)
 
@@ -147,7 +147,7 @@ def _load(files: VersionFiles, options: RunOptions, executor: ThreadPoolExecutor
         encoder = Encoder(files.tokenizer, limits)
         annotators = {}
         for variant, path in files.graphs.items():
-            session = Session(path, labels, options.device, options.threads)
+            session = Session(path, labels, options.device, options.threads, limits.max_subwords)
             batcher = Batcher(session, executor, options.parallel, options.limits)
             annotators[variant] = Annotator(labels, encoder, batcher)
     except RepositoryError as error:

@@ -16,6 +16,9 @@ from kniv.server.repository.metadata import Metadata
 
 Ints = NDArray[np.int64]
 
+# Far more characters than the last subwords of a turn have; without a bound a long turn would be
+# encoded whole for each sentence that follows it.
+_TAIL = 2_000
 _CACHED_WORDS = 1 << 16
 _CACHED_LETTERS = 32  # longer words are rare, and would make the cache's size the caller's choice
 
@@ -88,7 +91,7 @@ class Encoder:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         head = [self._cls]
         if previous is not None:
-            before = self._tokenizer.encode(previous, add_special_tokens=False).ids
+            before = self._tokenizer.encode(previous[-_TAIL:], add_special_tokens=False).ids
             head += [*before[-self._limits.max_previous_subwords :], self._sep]
         return np.array([*head, *ids[: self._limits.max_subwords - len(head) - 1], self._sep])
 

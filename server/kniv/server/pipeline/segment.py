@@ -51,6 +51,11 @@ class Segmenter:
         self._start = 0
         self._line = 0
 
+    @property
+    def settled(self) -> int:
+        """Offset before which everything has come out: no sentence to come starts there."""
+        return self._at
+
     def feed(self, piece: str, last: bool) -> list[Sentence]:
         """Take the next piece, of any length, and return the sentences that are certain now.
 

@@ -15,6 +15,7 @@ from kniv.server.pipeline.encode import Window
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Relations = NDArray[np.uint16]
 
 UNREACHED = -1e4  # arc score between words that no window saw together
 
@@ -27,17 +28,23 @@ class Scores:
         pos: POS logits [W, P].
         ner: NER logits [W, N].
         arcs: arc scores [W, W], row = dependent, column = head.
-        labels: label scores [W, W, R].
+        labels: class [W, W] of the best relation but root between each dependent and head.
     """
 
     pos: Floats | None
     ner: Floats | None
     arcs: Floats | None
-    labels: Floats | None
+    labels: Relations | None
 
 
-def word_scores(outputs: dict[str, Floats], window: Window) -> Scores:
-    """Read a window's outputs at the first subword of each word; the arrays are copies."""
+def word_scores(outputs: dict[str, Floats], window: Window, root: int) -> Scores:
+    """Read a window's outputs at the first subword of each word; the arrays are copies.
+
+    Args:
+        outputs: outputs of the window's row.
+        window: the window.
+        root: class of the relation ``root``, which only the root has.
+    """
     first = window.first
 
     def per_word(name: str) -> Floats | None:
@@ -46,7 +53,13 @@ def word_scores(outputs: dict[str, Floats], window: Window) -> Scores:
     def per_pair(name: str) -> Floats | None:
         return outputs[name][first[:, None], first[None, :]] if name in outputs else None
 
-    return Scores(per_word("pos_logits"), per_word("ner_logits"), per_pair("arc_scores"), per_pair("label_scores"))
+    labels = per_pair("label_scores")
+    best = None
+    if labels is not None:
+        # The scores of all relations between all words are large, and but one relation a word will be asked for.
+        labels[..., root] = -np.inf
+        best = labels.argmax(-1).astype(np.uint16)
+    return Scores(per_word("pos_logits"), per_word("ner_logits"), per_pair("arc_scores"), best)
 
 
 def home_windows(windows: Sequence[Window], words: int) -> Ints:
@@ -64,7 +77,7 @@ def home_windows(windows: Sequence[Window], words: int) -> Ints:
 
 
 def stitch(parts: Sequence[Scores], windows: Sequence[Window], words: int) -> Scores:
-    """Scores of the whole sentence. Label scores stay with their windows: see :func:`label_at`."""
+    """Scores of the whole sentence. Relations stay with their windows: see :func:`relations_at`."""
     if len(parts) == 1:
         return parts[0]
     home = home_windows(windows, words)
@@ -79,20 +92,20 @@ def stitch(parts: Sequence[Scores], windows: Sequence[Window], words: int) -> Sc
     return Scores(pos, ner, arcs, None)
 
 
-def label_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints) -> Floats:
-    """Label scores [W, R] at each word's chosen head [W].
+def relations_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints, root: int) -> list[int]:
+    """Relation class [W] of each word to its head [W]; ``root`` at the root and nowhere else.
 
-    A head outside the word's own window (a tree may need one to hold together) is read at the root's
-    place, the word itself.
+    For a head outside the word's own window (a tree may need one to hold together) the relation is the
+    one that the word would have to itself.
     """
     home = home_windows(windows, len(heads))
-    rows = []
+    found = []
     for word, head in enumerate(heads):
         window, labels = windows[home[word]], parts[home[word]].labels
         assert labels is not None
         seen = head if window.begin <= head < window.end else word
-        rows.append(labels[word - window.begin, seen - window.begin])
-    return np.stack(rows)
+        found.append(root if head == word else int(labels[word - window.begin, seen - window.begin]))
+    return found
 
 
 def _rows(values: Sequence[Floats | None], windows: Sequence[Window], home: Ints) -> Floats | None:

@@ -48,6 +48,8 @@ class Labels:
                 raise RepositoryError(path, f"'{name}' must be a non-empty list of distinct labels")
             if (needed := _NEEDED.get(name)) and needed not in values:
                 raise RepositoryError(path, f"'{name}' lacks the label '{needed}'")
+            if loose := [tag for tag in values if tag.startswith("I-") and f"B-{tag[2:]}" not in values]:
+                raise RepositoryError(path, f"'{name}' has '{loose[0]}' but no 'B-{loose[0][2:]}'")
             lists[name] = tuple(values)
         return cls(**lists)
 

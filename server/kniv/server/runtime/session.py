@@ -16,6 +16,10 @@ Device = Literal["cpu", "cuda"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
+_PROVIDERS: dict[Device, list[str]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+}
 INPUTS = ("input_ids", "attention_mask", "predicate_idx")
 OUTPUTS = ("pos_logits", "ner_logits", "arc_scores", "label_scores", "srl_logits", "cls_logits")
 
@@ -28,13 +32,16 @@ class Session:
         labels: what its outputs must have as last dimensions.
         device: where to run.
         threads: threads inside one run. One is best on CPU when runs go side by side.
+        longest: most subwords that a row will have.
 
     Raises:
         RepositoryError: the graph cannot be loaded, has other inputs or outputs than a cascade, does
             not fit the labels, or the device is not there.
     """
 
-    def __init__(self, path: Path, labels: Labels, device: Device = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, labels: Labels, device: Device = "cpu", threads: int = 1, longest: int = 128
+    ) -> None:
         self.path = path
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -42,13 +49,15 @@ class Session:
         options.log_severity_level = 3
         # Spinning threads of one run would take the cores that its neighbours need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = _PROVIDERS[device]
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_providers(device))
-        except RepositoryError:
-            raise
+            self._session = ort.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
             raise RepositoryError(path, f"not a graph that ONNX Runtime can load: {_first_line(error)}") from error
-        self._check(labels)
+        if wanted[0] not in self._session.get_providers():
+            # ONNX Runtime would quietly go on with what it has.
+            raise RepositoryError(path, f"cannot run on {device}: ONNX Runtime found no {wanted[0]} here")
+        self._check(labels, longest)
 
     def run(self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...]) -> dict[str, Floats]:
         """Run one batch.
@@ -65,8 +74,8 @@ class Session:
         feed = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
         return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
 
-    def _check(self, labels: Labels) -> None:
-        """Compare the signature with the contract, then run once, which also warms the session."""
+    def _check(self, labels: Labels, longest: int) -> None:
+        """Compare the signature with the contract, then run a short and a long batch, which also warms the session."""
         got = {node.name: node.type for node in self._session.get_inputs()}
         if got != dict.fromkeys(INPUTS, "tensor(int64)"):
             raise RepositoryError(self.path, f"inputs are {got}, a cascade has int64 {', '.join(INPUTS)}")
@@ -77,6 +86,8 @@ class Session:
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         try:
             outputs = self.run(ids, mask, np.array([1, 0]), OUTPUTS)
+            long = np.zeros((1, longest), dtype=np.int64)
+            self.run(long, np.ones_like(long), np.array([0]), OUTPUTS)
         except Exception as error:
             raise RepositoryError(self.path, f"fails on a trial run: {_first_line(error)}") from error
         b, s = ids.shape
@@ -92,12 +103,6 @@ class Session:
             if outputs[name].shape != shape:
                 problem = f"output {name} has shape {outputs[name].shape} where labels.json asks for {shape}"
                 raise RepositoryError(self.path, problem)
-
-
-def _providers(device: Device) -> list[str]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -17,6 +18,8 @@ from kniv.server.scheduling.forming import BatchLimits, form
 from kniv.server.scheduling.row import Done, Floats, Ints, Row
 
 T = TypeVar("T")
+
+_IN_SIGHT = 256
 
 
 class Runner(Protocol):
@@ -49,7 +52,7 @@ class Batcher:
 
     def __init__(self, runner: Runner, executor: Executor, parallel: int, limits: BatchLimits) -> None:
         self._runner, self._executor, self._limits = runner, executor, limits
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_Waiting] = []  # most urgent first, the first come among equals
         self._free = parallel
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -64,7 +67,7 @@ class Batcher:
         if self._closed:
             raise NotReadyError("the model is being unloaded")
         waiting = _Waiting(row, perf_counter(), asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        bisect.insort_right(self._waiting, waiting, key=lambda one: one.row.priority)
         self._dispatch()
         return await waiting.answer
 
@@ -77,13 +80,14 @@ class Batcher:
     def _dispatch(self) -> None:
         """Start batches while there is a free place and somebody waits."""
         while self._free and self._waiting:
-            self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-            if not self._waiting:
-                return
-            chosen = form([waiting.row for waiting in self._waiting], self._limits)
-            batch = [self._waiting[index] for index in chosen]
+            # Enough to choose from; looking at all that wait would cost more than it gains when thousands do.
+            near = [waiting for waiting in self._waiting[:_IN_SIGHT] if not waiting.answer.done()]
+            chosen = form([waiting.row for waiting in near], self._limits) if near else []
+            batch = [near[index] for index in chosen]
             taken = set(chosen)
-            self._waiting = [waiting for index, waiting in enumerate(self._waiting) if index not in taken]
+            self._waiting[:_IN_SIGHT] = [waiting for index, waiting in enumerate(near) if index not in taken]
+            if not batch:
+                continue
             self._free -= 1
             task = asyncio.get_running_loop().create_task(self._serve(batch))
             self._running.add(task)
@@ -96,7 +100,10 @@ class Batcher:
 
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         loop, started = asyncio.get_running_loop(), perf_counter()
-        answers = await loop.run_in_executor(self._executor, run_rows, self._runner, [w.row for w in batch])
+        try:
+            answers = await loop.run_in_executor(self._executor, run_rows, self._runner, [w.row for w in batch])
+        except Exception as error:
+            answers = [_failure("the batch could not be run", error)] * len(batch)
         computed = perf_counter() - started
         for waiting, answer in zip(batch, answers, strict=True):
             # A caller may leave between the run and here.
@@ -129,8 +136,11 @@ def run_rows(runner: Runner, rows: Sequence[Row[Any]]) -> list[Any]:
 
 
 def _answer(read: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats], place: int, length: int) -> Any:
+    mine = {name: _cut(values[place], name, length) for name, values in outputs.items()}
+    if broken := [name for name, values in mine.items() if not np.isfinite(values).all()]:
+        return InferenceError(f"the model's output {broken[0]} has values that are not finite")
     try:
-        return read({name: _cut(values[place], name, length) for name, values in outputs.items()})
+        return read(mine)
     except Exception as error:
         return _failure("the model's output could not be decoded", error)
 

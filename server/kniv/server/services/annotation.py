@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
-from kniv.server.errors import InferenceError, InvalidRequestError, NotFoundError, ServeError
+from kniv.server.errors import InferenceError, InvalidRequestError, ServeError, StoppingError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.catalogue import Catalogue
 from kniv.server.pipeline.segment import Sentence, sentences
-from kniv.server.pipeline.types import SentenceAnnotation
+from kniv.server.pipeline.types import Timings
 from kniv.server.services import convert
 from kniv.server.services.items import Items
 from kniv.server.services.offsets import Ruler, to_code_points
 from kniv.server.services.status import CODES, item_status, rpc_status
 from kniv.server.services.stream import AnnotationStream, StreamLimits
+from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
-from kniv.v1 import annotation_service_pb2_grpc as stubs
 from kniv.v1 import model_pb2
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Request: TypeAlias = calls.StreamAnnotationsRequest
+Method: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+M = TypeVar("M", bound=Message)
+
+SERVICE = calls.DESCRIPTOR.services_by_name["AnnotationService"].full_name
 
 _MAX_PAGE = 100
 _SHORT = 4096  # characters up to which segmenting is not worth a thread
@@ -38,17 +45,18 @@ class ServiceLimits:
     """What a call may ask for.
 
     Attributes:
-        inputs: texts in one AnnotateText call.
+        inputs, characters: texts, and characters of all of them, in one AnnotateText call.
         stream: what one stream may hold.
         default_priority: level of requests that name none.
     """
 
     inputs: int = 1024
+    characters: int = 1 << 18
     default_priority: int = 2
     stream: StreamLimits = field(default_factory=StreamLimits)
 
 
-class AnnotationService(stubs.AnnotationServiceServicer):
+class AnnotationService:
     """Serves annotations from a catalogue of models.
 
     Args:
@@ -59,66 +67,92 @@ class AnnotationService(stubs.AnnotationServiceServicer):
 
     def __init__(self, catalogue: Catalogue, limits: ServiceLimits, draining: asyncio.Event) -> None:
         self._catalogue, self._limits, self._draining = catalogue, limits, draining
+        self._calls = 0
+        self._idle = asyncio.Event()
 
-    async def AnnotateText(self, request: calls.AnnotateTextRequest, context: Context) -> calls.AnnotateTextResponse:  # noqa: N802
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register with a server.
+
+        Requests are parsed here, not by gRPC, which would answer one that cannot be parsed with UNKNOWN and
+        end a stream for it.
+        """
+        unary: dict[str, tuple[Method, type[Message]]] = {
+            "AnnotateText": (self.annotate_text, calls.AnnotateTextRequest),
+            "ListModels": (self.list_models, calls.ListModelsRequest),
+            "GetModel": (self.get_model, calls.GetModelRequest),
+        }
+        handlers = {name: _unary(self._counted(method), kind) for name, (method, kind) in unary.items()}
+        handlers["StreamAnnotations"] = grpc.stream_stream_rpc_method_handler(
+            self._counted(self.stream_annotations),
+            response_serializer=calls.StreamAnnotationsResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def annotate_text(self, request: calls.AnnotateTextRequest, context: Context) -> calls.AnnotateTextResponse:
         """Annotate a few texts."""
         started = perf_counter()
-        try:
-            options = self._options(request.options, "options")
-            if len(request.inputs) > self._limits.inputs:
-                raise InvalidRequestError(
-                    "inputs", f"{len(request.inputs)} texts; at most {self._limits.inputs} a call"
-                )
-        except ServeError as error:
-            await _abort(context, rpc_status(error))
+        options = self._options(request.options, "options")
+        if len(request.inputs) > self._limits.inputs:
+            problem = f"{len(request.inputs)} texts; at most {self._limits.inputs} a call"
+            raise InvalidRequestError("inputs", problem)
+        characters = sum(len(text.text) for text in request.inputs)
+        if characters > self._limits.characters:
+            problem = f"{characters} characters; at most {self._limits.characters} a call, StreamAnnotations takes more"
+            raise InvalidRequestError("inputs", problem)
         share = asyncio.Semaphore(self._limits.stream.sentences)
         answers = [self._input(text, place, options, share) for place, text in enumerate(request.inputs)]
         answered = await asyncio.gather(*answers)
-        found = [annotation for _, annotations in answered for annotation in annotations]
+        spent = [annotation for _, timings in answered for annotation in timings]
         return calls.AnnotateTextResponse(
             results=[result for result, _ in answered],
             model=convert.reference(options.selection),
-            timings=convert.total((annotation.timings for annotation in found), perf_counter() - started),
+            timings=convert.total(spent, perf_counter() - started),
             request_id=request.request_id,
         )
 
-    async def StreamAnnotations(self, _requests: object, context: Context) -> None:  # noqa: N802
+    async def stream_annotations(self, _requests: object, context: Context) -> None:
         """Annotate turns and documents as they come."""
-        first = await context.read()
-        if first is grpc.aio.EOF:
-            return
+        ends = _Wire(context)
         try:
-            if first.WhichOneof("message") != "configuration":
-                raise InvalidRequestError("message", "a stream's first message must be its configuration")
-            configuration = first.configuration
-            options = self._options(configuration.options, "configuration.options")
-            ordered = _ordered(configuration)
-            turns = _context_turns(configuration, options.selection.limits.max_context_turns)
+            first = await self._unless_draining(ends.read())
+            if first is not None:
+                await self._serve(first, ends)
+        except _ClientGoneError:
+            log.info("a client went away before its stream had ended")
         except ServeError as error:
             await _abort(context, rpc_status(error))
 
-        limits = self._limits.stream
+    async def _serve(self, first: Request, ends: _Wire) -> None:
+        """Serve a stream whose first message has come."""
+        if first.WhichOneof("message") != "configuration":
+            raise InvalidRequestError("message", "a stream's first message must be its configuration")
+        configuration, limits = first.configuration, self._limits.stream
+        options = self._options(configuration.options, "configuration.options")
+        ordered = _ordered(configuration)
+        turns = _context_turns(configuration, options.selection.limits.max_context_turns)
         items = Items(options.unit, turns, limits.open_documents, ordered)
-        wire = _Wire(context)
-        stream = AnnotationStream(options, items, ordered, limits, wire.read, wire.write, self._draining)
+        stream = AnnotationStream(options, items, ordered, limits, ends.read, ends.write, self._draining)
         try:
-            await stream.run()
-        except* _ClientGoneError:
-            log.info("a client went away before its stream had ended")
-        except* Exception as errors:
+            served_all = await stream.run()
+        except ExceptionGroup as failures:
+            if failures.subgroup(_ClientGoneError) is not None:
+                raise _ClientGoneError from failures
             log.exception("a stream failed")
-            status = rpc_status(InferenceError(f"internal error: {type(errors.exceptions[0]).__name__}"))
-            await _abort(context, status)
-        if self._draining.is_set() and not context.done():
-            await context.abort(
-                grpc.StatusCode.UNAVAILABLE, "the server is stopping; send what has no answer yet to another"
-            )
+            raise InferenceError("internal error; the server's log has it") from failures
+        if not served_all:
+            raise StoppingError("the server is stopping; send what has no answer yet to another")
 
-    async def ListModels(self, request: calls.ListModelsRequest, context: Context) -> calls.ListModelsResponse:  # noqa: N802
+    async def list_models(self, request: calls.ListModelsRequest, context: Context) -> calls.ListModelsResponse:
         """List the models by name, a page at a time."""
         names = self._catalogue.names()
         if request.page_size < 0:
-            await _abort(context, rpc_status(InvalidRequestError("page_size", "must not be negative")))
+            raise InvalidRequestError("page_size", "must not be negative")
         rest = [name for name in names if name > request.page_token]
         page = rest[: min(request.page_size or _MAX_PAGE, _MAX_PAGE)]
         full = request.view == model_pb2.MODEL_VIEW_FULL
@@ -127,43 +161,90 @@ class AnnotationService(stubs.AnnotationServiceServicer):
             next_page_token=page[-1] if len(rest) > len(page) else "",
         )
 
-    async def GetModel(self, request: calls.GetModelRequest, context: Context) -> calls.GetModelResponse:  # noqa: N802
+    async def get_model(self, request: calls.GetModelRequest, context: Context) -> calls.GetModelResponse:
         """Tell what a model can do."""
-        try:
-            versions = self._catalogue.versions(request.name)
-        except NotFoundError as error:
-            await _abort(context, rpc_status(error))
+        versions = self._catalogue.versions(request.name)
         full = request.view != model_pb2.MODEL_VIEW_BASIC
         return calls.GetModelResponse(model=convert.model_of(versions[0].model, versions, full))
+
+    def _counted(self, method: Method) -> Method:
+        """The method, counted among the calls under way while it runs."""
+
+        async def counted(request: Any, context: Context) -> Any:
+            self._calls += 1
+            try:
+                return await method(request, context)
+            finally:
+                self._calls -= 1
+                self._idle.set()
+
+        return counted
+
+    async def _unless_draining(self, read: Awaitable[Request | None]) -> Request | None:
+        """A stream's first message, unless the server stops before it comes."""
+        first, stop = asyncio.ensure_future(read), asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({first, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                raise StoppingError("the server is stopping; configure the stream with another")
+            return first.result()
+        finally:
+            first.cancel()
+            stop.cancel()
 
     def _options(self, message: calls.AnnotationOptions, field_name: str) -> convert.Options:
         return convert.options_of(message, self._catalogue, self._limits.default_priority, field_name)
 
     async def _input(
         self, message: calls.TextInput, place: int, options: convert.Options, share: asyncio.Semaphore
-    ) -> tuple[calls.TextResult, list[SentenceAnnotation]]:
+    ) -> tuple[calls.TextResult, list[Timings]]:
         """Annotate one text of a call; its error stays its own."""
-        text = message.text
+        text, ruler, model = message.text, Ruler(options.unit), convert.reference(options.selection)
+        ruler.feed(text)
+
+        async def annotate(sentence: Sentence, index: int, start: int) -> tuple[wire.SentenceAnnotation, Timings]:
+            async with share:
+                found = await options.selection.annotator.annotate(sentence, index, ask)
+                return convert.sentence(found, start, options.unit, model), found.timings
+
         try:
             predicates = None
             if message.predicates:
                 starts = [span.start for span in message.predicates]
                 predicates = tuple(to_code_points(starts, text, options.unit, f"inputs[{place}].predicates"))
-            cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
             previous = message.previous_text if message.HasField("previous_text") else None
             ask = Ask(options.tasks, previous or None, predicates, options.priority)
-
-            async def annotate(sentence: Sentence, index: int) -> SentenceAnnotation:
-                async with share:
-                    return await options.selection.annotator.annotate(sentence, index, ask)
-
-            found = await asyncio.gather(*(annotate(one, index) for index, one in enumerate(cut)))
+            cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
+            work = [annotate(one, index, ruler.measure(one.start)) for index, one in enumerate(cut)]
+            found = await asyncio.gather(*work)
         except ServeError as error:
             return calls.TextResult(error=item_status(error)), []
-        ruler, model = Ruler(options.unit), convert.reference(options.selection)
-        ruler.feed(text)
-        wire = [convert.sentence(one, ruler.measure(one.start), options.unit, model) for one in found]
-        return calls.TextResult(annotation=calls.TextAnnotation(sentences=wire)), list(found)
+        except Exception:
+            log.exception("a text could not be annotated")
+            return calls.TextResult(error=item_status(InferenceError("internal error; the server's log has it"))), []
+        annotation = calls.TextAnnotation(sentences=[one for one, _ in found])
+        return calls.TextResult(annotation=annotation), [timings for _, timings in found]
+
+
+def _unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that parses its request and turns errors into statuses."""
+
+    async def handle(content: bytes, context: Context) -> Message:
+        try:
+            response: Message = await method(_parsed(kind, content), context)
+            return response
+        except ServeError as error:
+            await _abort(context, rpc_status(error))
+
+    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=lambda message: message.SerializeToString())
+
+
+def _parsed(kind: type[M], content: bytes) -> M:
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        problem = "cannot be parsed: it is no protobuf message of its type, or a string in it is no UTF-8"
+        raise InvalidRequestError("message", problem) from error
 
 
 class _ClientGoneError(Exception):
@@ -176,13 +257,18 @@ class _Wire:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def read(self) -> calls.StreamAnnotationsRequest | None:
-        """The next request, None at the client's half-close."""
+    async def read(self) -> Request | None:
+        """The next request, None at the client's half-close.
+
+        Raises:
+            InvalidRequestError: it cannot be parsed.
+            _ClientGoneError: nothing can be read any more.
+        """
         try:
-            message = await self._context.read()
+            content = await self._context.read()
         except Exception as error:
             raise _ClientGoneError from error
-        return None if message is grpc.aio.EOF else message
+        return None if content is grpc.aio.EOF else _parsed(calls.StreamAnnotationsRequest, content)
 
     async def write(self, response: calls.StreamAnnotationsResponse) -> None:
         """Put a response on the wire."""

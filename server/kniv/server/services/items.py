@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError
+from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError, shown
 from kniv.server.pipeline.segment import Segmenter
 from kniv.server.pipeline.types import Timings
 from kniv.server.services.offsets import Ruler, Unit
 from kniv.v1 import annotation_service_pb2 as calls
 
 REMEMBERED = 1 << 16  # names of ended items, so that a name used twice is noticed
+LONGEST_NAME = 256
+LONGEST_CONTEXT = 1 << 14  # characters of a turn that are kept as context; the model reads some 50 subwords of them
+REVISABLE = 16  # turns back that a revision still finds the context of its time
 _OFFSET_LIMIT = (1 << 31) - 1
 
 
@@ -27,6 +30,7 @@ class Item:
         reference: its name on the wire.
         outcome: set once the item ends early (cancelled, superseded).
         error: set once the item failed.
+        arrival: its place among the stream's turns; a revision has that of the turn it replaces.
         whole: all its sentences have been begun.
         pending: sentences begun and not yet out.
         sent: timings of the sentences that are out.
@@ -36,6 +40,7 @@ class Item:
     reference: calls.ItemReference
     speaker: str
     ruler: Ruler
+    arrival: int = 0
     arrived: float = field(default_factory=perf_counter)
     outcome: calls.Outcome = calls.OUTCOME_COMPLETE
     error: ServeError | None = None
@@ -67,6 +72,12 @@ class Item:
         if self.wanted and not self.ended:
             self.error = error
             self._give_up()
+
+    def end(self) -> None:
+        """All has been said about it: keep no more than its name and revision."""
+        self.ended = True
+        self.ruler.clear()
+        self.sent = []
 
     def _give_up(self) -> None:
         for work in self.work:
@@ -115,9 +126,11 @@ class Items:
         self._unit, self._context_turns = unit, context_turns
         self._open_documents, self._ordered = open_documents, ordered
         self._turns: OrderedDict[str, Item] = OrderedDict()
-        self._ended_documents: OrderedDict[str, bool] = OrderedDict()  # name to whether it was cancelled
         self._documents: dict[str, Document] = {}
-        self._history: list[tuple[str, str]] = []
+        # Name of each document of which nothing more is wanted, to whether its further chunks are to be ignored.
+        self._ended_documents: OrderedDict[str, bool] = OrderedDict()
+        self._arrivals = 0
+        self._history: dict[int, str] = {}  # final turns by arrival, the oldest first
 
     def turn(self, message: calls.Turn) -> tuple[Item, str | None]:
         """Take in a turn; an older revision that is still on its way is superseded.
@@ -126,11 +139,12 @@ class Items:
             The item and its context: the text of the turns before it, None if there are none.
 
         Raises:
-            InvalidRequestError: no name, a negative revision, or a document still open in an ordered stream.
+            InvalidRequestError: a name at fault, a negative revision, or a document still open in an ordered stream.
             ConflictError: the turn is known with this or a later revision.
         """
-        if not message.turn_id:
-            raise InvalidRequestError("turn.turn_id", "must not be empty: answers refer to the turn by it")
+        _check_name("turn.turn_id", message.turn_id)
+        if len(message.speaker) > LONGEST_NAME:
+            raise InvalidRequestError("turn.speaker", f"longer than {LONGEST_NAME} characters")
         if message.revision < 0:
             raise InvalidRequestError("turn.revision", "must not be negative")
         self._in_order("turn")
@@ -138,42 +152,47 @@ class Items:
         if before is not None:
             if before.reference.revision >= message.revision:
                 raise ConflictError(
-                    f"turn.turn_id: '{message.turn_id}' came before with revision {before.reference.revision}; "
+                    f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.reference.revision}; "
                     "raise the revision to replace it or choose another name"
                 )
             before.drop(calls.OUTCOME_SUPERSEDED)
+        self._arrivals += 1
+        arrival = before.arrival if before is not None else self._arrivals
         reference = calls.ItemReference(turn_id=message.turn_id, revision=message.revision)
-        item = Item(reference, message.speaker, Ruler(self._unit))
+        item = Item(reference, message.speaker, Ruler(self._unit), arrival)
         self._turns[message.turn_id] = item
         self._turns.move_to_end(message.turn_id)
         if len(self._turns) > REMEMBERED:
             self._turns.popitem(last=False)
-        return item, self._context(message)
+        return item, self._context(item, message)
 
     def document(self, message: calls.DocumentChunk) -> Document | None:
         """The document of a chunk, opened by its first and closed by its last.
 
         Returns:
-            The document; None if it was cancelled, so that the chunk is to be ignored.
+            The document; None if it was cancelled or refused, so that the chunk is to be ignored.
 
         Raises:
-            InvalidRequestError: no name, too many open documents, or another still open in an ordered stream.
+            InvalidRequestError: a name at fault, too many open documents, or another still open in an ordered stream.
             ConflictError: a document of this name has ended.
         """
         name = message.document_id
-        if not name:
-            raise InvalidRequestError("document_chunk.document_id", "must not be empty: answers refer to it")
+        _check_name("document_chunk.document_id", name)
         if name in self._documents:
             return self._ended(name) if message.last else self._documents[name]
         if self._ended_documents.get(name):
             return None
         if name in self._ended_documents:
-            raise ConflictError(f"document_chunk.document_id: document '{name}' has ended; choose another name")
-        self._in_order("document_chunk")
-        if len(self._documents) >= self._open_documents:
-            problem = f"{self._open_documents} documents are open; end one before opening another"
-            raise InvalidRequestError("document_chunk.document_id", problem)
-        opened = Document(Item(calls.ItemReference(document_id=name), "", Ruler(self._unit)))
+            raise ConflictError(f"document_chunk.document_id: document {shown(name)} has ended; choose another name")
+        try:
+            self._in_order("document_chunk")
+            self._bound_documents()
+        except InvalidRequestError:
+            # Otherwise the next chunk would open a document that lacks its beginning.
+            self._forget_document(name, ignored=True)
+            raise
+        reference = calls.ItemReference(document_id=name)
+        opened = Document(Item(reference, "", Ruler(self._unit)))
         self._documents[name] = opened
         return self._ended(name) if message.last else opened
 
@@ -182,7 +201,7 @@ class Items:
         return list(self._documents.values())
 
     def cancel(self, reference: calls.ItemReference) -> Document | None:
-        """Give an item up; one that has ended already is left as it is.
+        """Give an item up; one that has ended already, or another revision, is left as it is.
 
         Returns:
             The document that thereby ends, if it was still arriving.
@@ -191,39 +210,57 @@ class Items:
             NotFoundError: the stream has had no such item.
         """
         if reference.WhichOneof("item") == "turn_id" and reference.turn_id in self._turns:
-            self._turns[reference.turn_id].drop(calls.OUTCOME_CANCELLED)
+            item = self._turns[reference.turn_id]
+            if not reference.HasField("revision") or reference.revision == item.reference.revision:
+                if not item.ended:
+                    self._history.pop(item.arrival, None)
+                item.drop(calls.OUTCOME_CANCELLED)
             return None
         name = reference.document_id
         if name in self._documents:
-            document = self._documents[name]
-            document.item.drop(calls.OUTCOME_CANCELLED)
-            return self._ended(name, cancelled=True)
+            self._documents[name].item.drop(calls.OUTCOME_CANCELLED)
+            return self._ended(name, ignored=True)
         if name in self._ended_documents:
             return None
-        raise NotFoundError(f"cancellation.item: the stream has no item '{reference.turn_id or name}'")
+        raise NotFoundError(f"cancellation.item: the stream has no item {shown(reference.turn_id or name)}")
 
-    def _ended(self, name: str, *, cancelled: bool = False) -> Document:
-        self._ended_documents[name] = cancelled
-        if len(self._ended_documents) > REMEMBERED:
-            self._ended_documents.popitem(last=False)
+    def _ended(self, name: str, *, ignored: bool = False) -> Document:
+        self._forget_document(name, ignored=ignored)
         return self._documents.pop(name)
 
+    def _forget_document(self, name: str, *, ignored: bool) -> None:
+        self._ended_documents[name] = ignored
+        if len(self._ended_documents) > REMEMBERED:
+            self._ended_documents.popitem(last=False)
+
     def _in_order(self, field_name: str) -> None:
-        if self._ordered and self._documents:
-            name = next(iter(self._documents))
-            problem = f"document '{name}' is still open; with ORDERING_IN_ORDER end it before the next item"
+        arriving = [name for name, document in self._documents.items() if document.item.error is None]
+        if self._ordered and arriving:
+            problem = f"document {shown(arriving[0])} is still open; with ORDERING_IN_ORDER end it before the next item"
             raise InvalidRequestError(field_name, problem)
 
-    def _context(self, message: calls.Turn) -> str | None:
-        before = [text for name, text in self._history if name != message.turn_id]
+    def _bound_documents(self) -> None:
+        if len(self._documents) >= self._open_documents:
+            problem = f"{self._open_documents} documents are open; end one before opening another"
+            raise InvalidRequestError("document_chunk.document_id", problem)
+
+    def _context(self, item: Item, message: calls.Turn) -> str | None:
+        """The turns that arrived before this one; this one joins them if it is final and says something."""
+        before = [text for arrival, text in self._history.items() if arrival < item.arrival]
         context = " ".join(before[-self._context_turns :]) if self._context_turns else ""
-        if not message.is_partial and message.text.strip():
-            self._remember(message.turn_id, message.text)
+        if not message.is_partial:
+            known = item.arrival in self._history
+            if not message.text.strip():
+                self._history.pop(item.arrival, None)
+            elif known or item.arrival > min(self._history, default=0):
+                self._history[item.arrival] = message.text[-LONGEST_CONTEXT:]
+                kept = sorted(self._history)[-(self._context_turns + REVISABLE) :]
+                self._history = {arrival: self._history[arrival] for arrival in kept}
         return context or None
 
-    def _remember(self, name: str, text: str) -> None:
-        for place, (known, _) in enumerate(self._history):
-            if known == name:
-                self._history[place] = (name, text)
-                return
-        self._history = [*self._history, (name, text)][-(self._context_turns + 1) :]
+
+def _check_name(field_name: str, name: str) -> None:
+    if not name:
+        raise InvalidRequestError(field_name, "must not be empty: answers refer to the item by it")
+    if len(name) > LONGEST_NAME:
+        raise InvalidRequestError(field_name, f"longer than {LONGEST_NAME} characters")

@@ -6,12 +6,16 @@ points (Python), UTF-8 bytes (Go, Rust) or UTF-16 code units (JavaScript, Java).
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 
 import numpy as np
 
 from kniv.server.errors import InvalidRequestError
+
+MAX_SPANS = 256
 
 
 class Unit(Enum):
@@ -45,17 +49,20 @@ def to_code_points(offsets: Sequence[int], text: str, unit: Unit, field: str) ->
     """Offsets of characters of ``text`` from the caller's unit.
 
     Raises:
-        InvalidRequestError: an offset lies outside the text, inside a character or on white space.
+        InvalidRequestError: there are too many, or one lies outside the text, inside a character or on white space.
     """
-    places = {mark: index for index, mark in enumerate(marks(text, unit)[:-1])}
+    if len(offsets) > MAX_SPANS:
+        raise InvalidRequestError(field, f"{len(offsets)} spans; at most {MAX_SPANS} a text")
+    places = marks(text, unit)
     found = []
     for position, offset in enumerate(offsets):
         where = f"{field}[{position}].start"
-        if offset not in places:
+        place = bisect_left(places, offset)
+        if place >= len(text) or places[place] != offset:
             raise InvalidRequestError(where, f"{offset} is not the start of a character of the text")
-        if text[places[offset]].isspace():
+        if text[place].isspace():
             raise InvalidRequestError(where, f"{offset} is white space; name a character of the predicate")
-        found.append(places[offset])
+        found.append(place)
     return found
 
 
@@ -68,8 +75,9 @@ class Ruler:
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
-        self._pieces: list[str] = []
-        self._at = 0  # code points already measured
+        self._pieces: deque[str] = deque()
+        self._inside = 0  # code points of the first piece already measured
+        self._at = 0  # code points measured in all
         self._measured = 0
 
     def feed(self, text: str) -> None:
@@ -83,11 +91,15 @@ class Ruler:
             return start
         while self._pieces and self._at < start:
             piece = self._pieces[0]
-            step = min(len(piece), start - self._at)
-            self._measured += length(piece[:step], self.unit)
-            self._at += step
-            if step == len(piece):
-                self._pieces.pop(0)
-            else:
-                self._pieces[0] = piece[step:]
+            end = min(len(piece), self._inside + start - self._at)
+            self._measured += length(piece[self._inside : end], self.unit)
+            self._at += end - self._inside
+            self._inside = end
+            if end == len(piece):
+                self._pieces.popleft()
+                self._inside = 0
         return self._measured
+
+    def clear(self) -> None:
+        """Let go of the text; nothing more will be measured."""
+        self._pieces.clear()

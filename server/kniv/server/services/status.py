@@ -13,6 +13,7 @@ from kniv.server.errors import (
     NotFoundError,
     NotReadyError,
     ServeError,
+    StoppingError,
 )
 from kniv.v1 import status_pb2 as kniv_status
 
@@ -23,6 +24,7 @@ _CODES: tuple[tuple[type[ServeError], int], ...] = (
     (NotFoundError, code_pb2.NOT_FOUND),
     (ConflictError, code_pb2.ALREADY_EXISTS),
     (NotReadyError, code_pb2.FAILED_PRECONDITION),
+    (StoppingError, code_pb2.UNAVAILABLE),
     (InferenceError, code_pb2.INTERNAL),
 )
 

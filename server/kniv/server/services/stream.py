@@ -72,7 +72,8 @@ class AnnotationStream:
         items: the stream's items.
         ordered: answers come in the order of the items.
         limits: what the stream may hold.
-        read: the next request, None at the client's half-close.
+        read: the next request, None at the client's half-close; raises InvalidRequestError for one that cannot
+            be parsed.
         write: puts a response on the wire.
         draining: set when the server is to stop: nothing more is read, and what was read is finished.
     """
@@ -95,22 +96,29 @@ class AnnotationStream:
         self._outbox: asyncio.Queue[Response | None] = asyncio.Queue(limits.sentences)
         self._permits = asyncio.Semaphore(limits.sentences)
 
-    async def run(self) -> None:
-        """Serve until the client has half-closed, or the server drains, and all items have ended."""
+    async def run(self) -> bool:
+        """Serve until the client has half-closed, or the server drains, and all items have ended.
+
+        Returns:
+            Whether everything that the client sent has been served.
+        """
         configured = calls.StreamConfigured(model=self._model, tasks=convert.tasks_of(self._options.tasks))
         await self._outbox.put(Response(configured=configured))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._writer())
-            group.create_task(self._reader())
+            reader = group.create_task(self._reader())
             async with asyncio.TaskGroup() as sentences:
                 await self._worker(sentences)
             await self._outbox.put(None)
+        return reader.result()
 
     async def _writer(self) -> None:
         while (response := await self._outbox.get()) is not None:
             await self._write(response)
 
-    async def _reader(self) -> None:
+    async def _reader(self) -> bool:
+        """Read to the end; whether that was the client's, not the server's."""
+        heard_all = False
         stop = asyncio.create_task(self._draining.wait())
         try:
             while not stop.done():
@@ -122,8 +130,13 @@ class AnnotationStream:
                         next_message.cancel()
                 if not next_message.done():
                     break
-                message = next_message.result()
+                try:
+                    message = next_message.result()
+                except InvalidRequestError as error:
+                    await self._refuse(None, error)
+                    continue
                 if message is None:
+                    heard_all = True
                     for document in self._items.open_documents():
                         await self._inbox.put(self._end_of(document), 0)
                     break
@@ -131,6 +144,7 @@ class AnnotationStream:
         finally:
             stop.cancel()
         await self._inbox.close()
+        return heard_all
 
     async def _take(self, message: Request) -> None:
         """Register one message's item and queue its text; a message at fault costs only itself."""
@@ -154,13 +168,10 @@ class AnnotationStream:
             await self._refuse(_reference(message), error)
 
     async def _take_turn(self, turn: calls.Turn) -> None:
+        predicates = self._predicates(turn)
         item, previous = self._items.turn(turn)
         item.ruler.feed(turn.text)
-        try:
-            ask = self._ask(previous, self._predicates(turn))
-        except InvalidRequestError as error:
-            item.fail(error)
-            ask = self._ask(previous, None)
+        ask = self._ask(previous, predicates)
         await self._inbox.put(_Work(item, Segmenter(), ask, last=True, text=turn.text), turn.ByteSize())
 
     async def _take_chunk(self, chunk: calls.DocumentChunk) -> None:
@@ -174,7 +185,7 @@ class AnnotationStream:
                 document=document,
                 content=chunk.content,
             )
-            await self._inbox.put(work, len(chunk.content))
+            await self._inbox.put(work, chunk.ByteSize())
 
     def _end_of(self, document: Document) -> _Work:
         """What ends a document whose last chunk never came."""
@@ -202,8 +213,11 @@ class AnnotationStream:
                 start = item.ruler.measure(sentence.start)
                 task = self._sentence(item, sentence, item.begun - 1, start, work.ask, self._turnstile.draw())
                 group.create_task(task)
+            # What has come out is measured, so that a ruler holds no more text than the segmenter does.
+            item.ruler.measure(work.segmenter.settled)
             item.whole = item.whole or work.last
-            if item.over and not item.pending:
+            if item.over and not item.pending and not item.ended:
+                await self._permits.acquire()
                 group.create_task(self._close(item, self._turnstile.draw()))
 
     async def _sentences(self, work: _Work) -> list[Sentence]:
@@ -231,50 +245,51 @@ class AnnotationStream:
             await asyncio.wait({work})
             await self._turnstile.enter(ticket)
             await self._deliver(item, work, start)
-            self._turnstile.leave(ticket)
         finally:
+            self._turnstile.leave(ticket)
             work.cancel()
             item.work.discard(work)
             self._permits.release()
 
     async def _deliver(self, item: Item, work: asyncio.Future[SentenceAnnotation], start: int) -> None:
         """Put a finished sentence out; after an item's last one, its end."""
-        item.pending -= 1
         if not work.cancelled():
-            failure = work.exception()
-            if isinstance(failure, ServeError):
-                item.fail(failure)
-            elif failure is not None:
-                log.error("a sentence could not be annotated", exc_info=failure)
-                item.fail(InferenceError("internal error; the server's log has it"))
-            elif item.wanted:
+            try:
                 found = work.result()
-                item.sent.append(found.timings)
-                annotation = convert.sentence(found, start, self._options.unit, self._model)
-                result = calls.SentenceResult(item=item.reference, annotation=annotation, speaker=item.speaker)
-                await self._outbox.put(Response(sentence=result))
+                if item.wanted:
+                    annotation = convert.sentence(found, start, self._options.unit, self._model)
+                    item.sent.append(found.timings)
+                    result = calls.SentenceResult(item=item.reference, annotation=annotation, speaker=item.speaker)
+                    await self._outbox.put(Response(sentence=result))
+            except ServeError as error:
+                item.fail(error)
+            except Exception:
+                log.exception("a sentence could not be annotated")
+                item.fail(InferenceError("internal error; the server's log has it"))
+        # Only now: a sibling that found none pending would put the item's end out before this sentence.
+        item.pending -= 1
         if item.over and not item.pending:
             await self._end(item)
 
     async def _close(self, item: Item, ticket: int) -> None:
         """End an item that has no sentence left to end it."""
-        await self._turnstile.enter(ticket)
-        await self._end(item)
-        self._turnstile.leave(ticket)
+        try:
+            await self._turnstile.enter(ticket)
+            await self._end(item)
+        finally:
+            self._turnstile.leave(ticket)
+            self._permits.release()
 
     async def _end(self, item: Item) -> None:
         if item.ended:
             return
-        item.ended = True
+        spent, sent = convert.total(item.sent, perf_counter() - item.arrived), len(item.sent)
+        item.end()
         if item.error is not None:
-            await self._refuse(item.reference, item.error)
+            failure = calls.ItemError(item=item.reference, error=item_status(item.error), item_ended=True)
+            await self._outbox.put(Response(error=failure))
             return
-        completion = calls.ItemCompletion(
-            item=item.reference,
-            outcome=item.outcome,
-            sentence_count=len(item.sent),
-            timings=convert.total(item.sent, perf_counter() - item.arrived),
-        )
+        completion = calls.ItemCompletion(item=item.reference, outcome=item.outcome, sentence_count=sent, timings=spent)
         await self._outbox.put(Response(completion=completion))
 
     async def _refuse(self, reference: calls.ItemReference | None, error: ServeError) -> None:

@@ -19,7 +19,7 @@ class Turnstile:
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
     def draw(self) -> int:
-        """The next ticket. Its holder must :meth:`leave`, whatever happens."""
+        """The next ticket. Its holder must :meth:`enter` and then :meth:`leave`, whatever happens in between."""
         self._drawn += 1
         return self._drawn - 1
 
@@ -30,7 +30,7 @@ class Turnstile:
             await self._waiting[ticket]
 
     def leave(self, ticket: int) -> None:
-        """Let the next ticket in; a holder that never entered leaves only in its turn, so enter first."""
+        """Let the next ticket in."""
         if not self._ordered:
             return
         self._next = ticket + 1
