@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kniv.server.errors import InferenceError, NotReadyError
+from kniv.server.errors import InferenceError
 from kniv.server.scheduling.batcher import Batcher, run_rows
 from kniv.server.scheduling.forming import BatchLimits
 from kniv.server.scheduling.row import Floats, Ints, Row
@@ -84,9 +83,29 @@ def test_all_submitted_rows_are_answered(many: list[list[int]], parallel: int) -
             done = await asyncio.gather(*(batcher.submit(row(one)) for one in many))
             assert [one.value["cls_logits"] for one in done] == [[sum(one)] for one in many]
             assert all(one.queued >= 0 and one.computed >= 0 for one in done)
-            await batcher.close()
-            with pytest.raises(NotReadyError):
-                await batcher.submit(row([1]))
+
+    asyncio.run(main())
+
+
+def test_a_row_whose_output_is_not_finite_fails_alone() -> None:
+    class Broken(Echo):
+        def run(self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...]) -> dict[str, Floats]:
+            found = super().run(ids, mask, predicates, outputs)
+            found["pos_logits"][1, 0] = np.nan
+            return found
+
+    first, second, third = run_rows(Broken(), [row([1]), row([2]), row([3])])
+    assert first["cls_logits"] == [1] and third["cls_logits"] == [3]
+    assert isinstance(second, InferenceError) and "pos_logits" in str(second)
+
+
+def test_rows_that_cannot_be_run_at_all_fail_and_nobody_waits_for_ever() -> None:
+    async def main() -> None:
+        executor = ThreadPoolExecutor(1)
+        executor.shutdown()
+        batcher = Batcher(Echo(), executor, 1, BatchLimits())
+        answers = await asyncio.gather(*(batcher.submit(row([n])) for n in (1, 2)), return_exceptions=True)
+        assert all(isinstance(answer, InferenceError) for answer in answers)
 
     asyncio.run(main())
 
@@ -105,7 +124,6 @@ def test_rows_whose_caller_has_gone_are_not_run() -> None:
             echo.gate.set()
             await asyncio.gather(running, staying)
             assert [batch.tolist() for batch in echo.batches] == [[[1]], [[3]]]
-            await batcher.close()
 
     asyncio.run(main())
 
@@ -123,6 +141,5 @@ def test_the_more_urgent_of_the_waiting_rows_runs_first() -> None:
             echo.gate.set()
             await asyncio.gather(*tasks)
             assert [batch[0, 0] for batch in echo.batches] == [9, 1, 2, 3]
-            await batcher.close()
 
     asyncio.run(main())

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from kniv.server.errors import InferenceError, NotReadyError
+from kniv.server.errors import InferenceError
 from kniv.server.scheduling.forming import BatchLimits, form
 from kniv.server.scheduling.row import Done, Floats, Ints, Row
 
@@ -55,27 +55,17 @@ class Batcher:
         self._waiting: list[_Waiting] = []  # most urgent first, the first come among equals
         self._free = parallel
         self._running: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     async def submit(self, row: Row[T]) -> Done[T]:
         """Wait for a row's turn and answer.
 
         Raises:
             InferenceError: the model or the reading of its outputs failed on this row.
-            NotReadyError: the batcher is closed.
         """
-        if self._closed:
-            raise NotReadyError("the model is being unloaded")
         waiting = _Waiting(row, perf_counter(), asyncio.get_running_loop().create_future())
         bisect.insort_right(self._waiting, waiting, key=lambda one: one.row.priority)
         self._dispatch()
         return await waiting.answer
-
-    async def close(self) -> None:
-        """Refuse new rows and wait for the admitted ones."""
-        self._closed = True
-        while self._running:
-            await asyncio.wait(self._running)
 
     def _dispatch(self) -> None:
         """Start batches while there is a free place and somebody waits."""
