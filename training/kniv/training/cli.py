@@ -89,8 +89,11 @@ def refine(
     """Fit a checkpoint a little further, for the sake of its open-chat dialog acts."""
     from kniv.training.checkpoint import load_model
     from kniv.training.fit import REFINE
+    from kniv.training.package import START, training_facts
 
     torch.set_num_threads(threads)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / START).write_text(json.dumps(training_facts(start), indent=1) + "\n", encoding="utf-8")
     model, labels, tokenizer = load_model(start)
     _fit(model, labels, tokenizer, data, output, replace(REFINE, seed=seed), device)
 

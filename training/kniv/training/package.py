@@ -13,6 +13,7 @@ from kniv.training.export import OPSET, export_graph
 from kniv.training.rows import MAX_PREVIOUS, MAX_SUBWORDS
 
 FP32, INT8, METADATA = "cascade.onnx", "cascade-int8.onnx", "metadata.json"
+START = "start.json"  # in a run's folder: the facts of the run whose checkpoint it started from
 TASKS = {"pos": "UPOS", "ner": "entities", "dep": "dependencies", "srl": "semantic roles", "cls": "dialog act"}
 
 
@@ -42,7 +43,7 @@ def package(checkpoint: Path, output: Path) -> None:
         "max_context_turns": 1,
         "opset": OPSET,
         "parameters": parameter_count(model),
-        "training": _training_facts(checkpoint),
+        "training": training_facts(checkpoint),
     }
     write_metadata(output, facts)
     record_checksum(output, FP32)
@@ -73,8 +74,8 @@ def record_metrics(folder: Path, variant: str, metrics: dict[str, float]) -> Non
     write_metadata(folder, facts | {"metrics": {**facts.get("metrics", {}), variant: rounded}})
 
 
-def _training_facts(checkpoint: Path) -> dict[str, Any]:
-    """Seed, rounds and steps of the run that made a checkpoint, as far as it says."""
+def training_facts(checkpoint: Path) -> dict[str, Any]:
+    """Seed, rounds and steps of the run that made a checkpoint, and of the one it started from, as far as it says."""
     facts: dict[str, Any] = {}
     config = checkpoint / "fit.json"
     if config.exists():
@@ -85,4 +86,6 @@ def _training_facts(checkpoint: Path) -> dict[str, Any]:
     steps = [record for record in map(json.loads, lines) if "step" in record]
     if steps:
         facts |= {"steps": steps[-1]["step"], "of_steps": steps[-1]["of"]}
+    if (checkpoint / START).exists():
+        facts["start"] = json.loads((checkpoint / START).read_text(encoding="utf-8"))
     return facts
