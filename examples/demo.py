@@ -52,7 +52,7 @@ def main() -> None:
             elif isinstance(event, ItemFailed):
                 sys.exit(f"{event.item_id}: {event.error}")
             elif event.item.kind == "document":
-                spent = event.timings.total.total_seconds() * 1000
+                spent = event.timings.total_s * 1000
                 print(f"{event.sentence_count} sentences of {event.item_id}, the last after {spent:.0f} ms")
 
 
