@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -19,8 +20,11 @@ from kniv.training.quantise import quantise
 def write_tiny_model(folder: Path, source: Path) -> None:
     """Write a cascade of 32 dimensions and one layer with the tokenizer, labels and limits of ``source``."""
     folder.mkdir(parents=True)
-    for name in ("tokenizer.json", "labels.json", "metadata.json"):
+    for name in ("tokenizer.json", "labels.json"):
         shutil.copy(source / name, folder / name)
+    facts = json.loads((source / "metadata.json").read_text(encoding="utf-8"))
+    del facts["sha256"]  # of other graphs
+    (folder / "metadata.json").write_text(json.dumps(facts), encoding="utf-8")
     labels = Labels.load(folder / "labels.json")
     size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
     config = BertConfig(

@@ -6,23 +6,21 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
-from kniv.server.pipeline.catalogue import Catalogue, RunOptions
+from kniv.server.errors import RepositoryError
+from kniv.server.front import Front
+from kniv.server.models.catalogue import Catalogue
+from kniv.server.models.control import ModelControl
+from kniv.server.models.modes import ControlMode
+from kniv.server.models.poller import Poller, poll
+from kniv.server.models.version import RunOptions
 from kniv.server.scheduling.forming import BatchLimits
-from kniv.server.services.annotation import SERVICE, AnnotationService, ServiceLimits
-from kniv.server.services.reflection import add_reflection
-from kniv.server.services.stream import StreamLimits
 from kniv.server.settings import ServeSettings
 
 log = logging.getLogger(__name__)
-
-_FLUSH_SECONDS = 0.5  # for the last statuses to leave
-_SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda port: None) -> None:
@@ -33,57 +31,76 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         ready: called with the port once calls are answered.
 
     Raises:
-        RepositoryError: there is nothing to serve.
-        OSError: the address cannot be listened on.
+        ServeError: a setting cannot be followed, or there is nothing to serve.
+        OSError: an address cannot be listened on.
     """
     draining, forced = asyncio.Event(), asyncio.Event()
     _on_signals(draining, forced)
     parallel = settings.parallel_runs or _cores()
     with ThreadPoolExecutor(parallel, thread_name_prefix="run") as executor:
-        catalogue = await _load(settings, parallel, executor, draining)
-        if catalogue is None:
+        limits = BatchLimits(tokens=settings.batch_tokens, rows=settings.batch_rows)
+        catalogue = Catalogue(settings.default_model)
+        control = ModelControl(
+            settings.model_repository,
+            catalogue,
+            RunOptions(executor, parallel, limits),
+            settings.run_threads,
+            settings.device,
+            settings.model_control_mode,
+        )
+        poller = Poller(control.root) if control.mode is ControlMode.POLL else None
+        if not await _unless(draining, _load(settings, control)):
             log.info("stopped while loading")
             return
-        server, service, checks = _server(settings, catalogue, draining)
-        port = _listen(server, settings)
-        await server.start()
-        for name in ("", SERVICE):
-            await checks.set(name, _SERVING)
-        log.info("listening on %s:%d", settings.host, port)
-        ready(port)
-        await draining.wait()
-        log.info("draining: calls have %g s to finish", settings.drain_seconds)
-        await checks.enter_graceful_shutdown()
-        await _drain(server, service, settings.drain_seconds, forced)
+        polling = asyncio.create_task(poll(control, poller, settings.repository_poll_seconds)) if poller else None
+        try:
+            await _serve(Front(settings, catalogue, control, draining), settings, forced, ready)
+        finally:
+            if polling is not None:
+                polling.cancel()
     log.info("stopped")
 
 
-async def _load(
-    settings: ServeSettings, parallel: int, executor: ThreadPoolExecutor, draining: asyncio.Event
-) -> Catalogue | None:
-    """The models, loaded off the loop; None if a signal came first."""
-    options, model = _run_options(settings, parallel), settings.default_model
-    load = asyncio.create_task(asyncio.to_thread(Catalogue.load, settings.model_repository, model, options, executor))
-    stop = asyncio.create_task(draining.wait())
-    await asyncio.wait({load, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    return load.result() if load.done() else None
+async def _serve(front: Front, settings: ServeSettings, forced: asyncio.Event, ready: Callable[[int], None]) -> None:
+    """Answer calls until it is time to stop, then drain."""
+    port = await front.start()
+    log.info("listening on %s:%d", settings.host, port)
+    ready(port)
+    await front.draining.wait()
+    log.info("draining: calls have %g s to finish", settings.drain_seconds)
+    await front.drain(settings.drain_seconds, forced)
 
 
-async def _drain(server: grpc.aio.Server, service: AnnotationService, seconds: float, forced: asyncio.Event) -> None:
-    """Stop once all annotation calls have ended, the time is up or a second signal has come, whichever is first.
+async def _load(settings: ServeSettings, control: ModelControl) -> None:
+    """Load what the control mode loads at the start.
 
-    Other calls (a health check being watched, reflection) never end by themselves and are not waited for.
+    Raises:
+        RepositoryError: the repository cannot be read, or the mode is ``none`` and nothing in it can be loaded.
     """
-    stop = asyncio.create_task(server.stop(seconds))
-    waiting = {stop, asyncio.create_task(service.idle()), asyncio.create_task(forced.wait())}
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if forced.is_set():
-        log.warning("second signal: stopping at once")
-    await server.stop(None if forced.is_set() else min(seconds, _FLUSH_SECONDS))
-    for task in waiting:
-        task.cancel()
-    await asyncio.wait(waiting)
+    explicit = control.mode is ControlMode.EXPLICIT
+    names = settings.load_model if explicit and "*" not in settings.load_model else None
+    failures = await control.start(names)
+    if control.mode is not ControlMode.NONE:
+        return  # what is not there yet may come
+    if not any(entry.ready for known in control.catalogue.models.values() for entry in known.values()):
+        reasons = "; ".join(str(error) for error in failures)
+        expected = "it holds no model: expected <model>/<version>/cascade-int8.onnx or cascade.onnx"
+        raise RepositoryError(control.root, f"no model could be loaded: {reasons or expected}")
+    if (name := settings.default_model) and name not in control.catalogue.models:
+        known = ", ".join(control.catalogue.names())
+        raise RepositoryError(control.root, f"holds no model '{name}', only {known}")
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work unless the event comes first; whether it was done."""
+    doing, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    return False
 
 
 def _cores() -> int:
@@ -97,40 +114,3 @@ def _on_signals(draining: asyncio.Event, forced: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, heed)
-
-
-def _run_options(settings: ServeSettings, parallel: int) -> RunOptions:
-    limits = BatchLimits(tokens=settings.batch_tokens, rows=settings.batch_rows)
-    return RunOptions(settings.device, parallel, settings.run_threads, limits)
-
-
-def _server(
-    settings: ServeSettings, catalogue: Catalogue, draining: asyncio.Event
-) -> tuple[grpc.aio.Server, AnnotationService, health.aio.HealthServicer]:
-    """A server with the annotation, health and reflection services."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", settings.message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
-        ]
-    )
-    limits = ServiceLimits(
-        inputs=settings.call_inputs,
-        characters=settings.call_characters,
-        stream=StreamLimits(sentences=settings.stream_sentences),
-    )
-    service = AnnotationService(catalogue, limits, draining)
-    service.add_to(server)
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    add_reflection(server, (SERVICE, health.SERVICE_NAME))
-    return server, service, checks
-
-
-def _listen(server: grpc.aio.Server, settings: ServeSettings) -> int:
-    address = f"[{settings.host}]" if ":" in settings.host else settings.host
-    try:
-        return server.add_insecure_port(f"{address}:{settings.port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}:{settings.port}: {error}") from error

@@ -9,15 +9,18 @@ import sys
 import typer
 from pydantic import ValidationError
 
+from kniv.server.commands.check import check
+from kniv.server.commands.import_ import import_
+from kniv.server.commands.list_ import list_
+from kniv.server.commands.pull import pull
 from kniv.server.errors import ServeError
 from kniv.server.settings import PREFIX, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Server of the kniv cascade models.")
-
-
-@app.callback()
-def main() -> None:
-    """Keep ``serve`` a command of its own while it is the only one."""
+app.command("pull")(pull)
+app.command("import")(import_)
+app.command("check")(check)
+app.command("list")(list_)
 
 
 @app.command(

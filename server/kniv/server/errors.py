@@ -5,6 +5,9 @@
     ├── NotFoundError           no such model, version, variant or item
     ├── ConflictError           the item's name is taken
     ├── NotReadyError           known, but cannot answer now
+    ├── NotAllowedError         the server is set up to refuse this
+    ├── DeniedError             the caller may not do this
+    ├── UnsupportedError        a part of the protocol that is not served here
     ├── StoppingError           the server is about to stop
     ├── RepositoryError         a model on disk is incomplete or broken: names the file
     └── InferenceError          the model failed on a row
@@ -51,6 +54,18 @@ class ConflictError(ServeError):
 
 class NotReadyError(ServeError):
     """The named model exists but cannot answer now."""
+
+
+class NotAllowedError(ServeError):
+    """The server's settings rule this out: names the setting."""
+
+
+class DeniedError(ServeError):
+    """The caller has not shown that it may do this."""
+
+
+class UnsupportedError(ServeError):
+    """A part of the protocol that this server has no use for."""
 
 
 class StoppingError(ServeError):

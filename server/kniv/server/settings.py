@@ -18,6 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from kniv.server.models.modes import ControlMode
+
 PREFIX = "KNIV_"
 
 
@@ -33,10 +35,16 @@ class ServeSettings(BaseSettings):
 
     config: Path | None = Field(None, description="TOML file with settings")
     model_repository: Path = Field(Path("model_repository"), description="folder that holds the models")
+    model_control_mode: ControlMode = Field(
+        ControlMode.NONE,
+        description="who loads models: none (all at the start), poll (the repository's changes), explicit (callers)",
+    )
+    load_model: list[str] = Field([], description="models to load at the start in explicit mode; * for all")
+    repository_poll_seconds: float = Field(15.0, gt=0, description="time between two looks in poll mode")
     default_model: str = Field("", description="model of requests that name none; the first ready one if empty")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where models run")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where models run whose config.pbtxt does not say")
     parallel_runs: int = Field(0, ge=0, description="batches that run side by side; 0 for one a core")
     run_threads: int = Field(1, ge=1, description="threads inside one run")
     batch_tokens: int = Field(512, ge=1, description="padded subwords in one batch")
@@ -44,6 +52,13 @@ class ServeSettings(BaseSettings):
     stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
     call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
     call_characters: int = Field(1 << 18, ge=1, description="characters of all texts in one AnnotateText call")
+    admin_token_file: Path | None = Field(None, description="file with the token that administrators' calls must carry")
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="second port, on the same address, where alone administrators' calls are served",
+    )
     message_bytes: int = Field(8 << 20, ge=1024, description="largest message accepted, in bytes")
     drain_seconds: float = Field(30.0, ge=0, description="time that calls have to finish after SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log lines shown")

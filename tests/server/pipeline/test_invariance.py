@@ -11,7 +11,6 @@ import pytest
 from kniv.server.pipeline.encode import Encoder
 from kniv.server.pipeline.segment import sentences
 from kniv.server.pipeline.words import words
-from kniv.server.repository.labels import Labels
 from kniv.server.repository.metadata import Metadata
 from kniv.server.runtime.session import OUTPUTS, Session
 from kniv.server.scheduling.batcher import run_rows
@@ -45,22 +44,22 @@ def alone(path: Path, row: Row[dict[str, Floats]]) -> dict[str, Floats]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_fp32_logits_are_those_of_the_sentence_alone(tiny: Path, seed: int) -> None:
-    session = Session(tiny / "cascade.onnx", Labels.load(tiny / "labels.json"))
+    session = Session(tiny / "cascade.onnx")
     rows = rows_of(tiny)
     np.random.default_rng(seed).shuffle(rows)  # type: ignore[arg-type]
     for start in range(0, len(rows), 5):
         batch = rows[start : start + 5]
-        for row, answer in zip(batch, run_rows(session, batch), strict=True):
+        for row, answer in zip(batch, run_rows(session, batch)[0], strict=True):
             for name, values in alone(tiny / "cascade.onnx", row).items():
                 np.testing.assert_allclose(answer[name], values, atol=1e-4, err_msg=name)
 
 
 def test_int8_labels_are_those_of_the_sentence_alone(mini: Path) -> None:
     path = mini / "cascade-int8.onnx"
-    session = Session(path, Labels.load(mini / "labels.json"))
+    session = Session(path)
     rows = rows_of(mini)
     same = total = 0
-    for row, answer in zip(rows, run_rows(session, rows), strict=True):
+    for row, answer in zip(rows, run_rows(session, rows)[0], strict=True):
         expected = alone(path, row)
         for name in ("pos_logits", "ner_logits", "arc_scores", "srl_logits"):
             same += int((answer[name].argmax(-1) == expected[name].argmax(-1)).sum())

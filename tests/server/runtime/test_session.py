@@ -15,7 +15,7 @@ def test_a_graph_that_does_not_fit_its_labels_is_refused_by_output(tiny: Path) -
     for name, output in (("pos", "pos_logits"), ("deprel", "label_scores"), ("cls", "cls_logits")):
         other = replace(labels, **{name: getattr(labels, name)[:-1]})
         with pytest.raises(RepositoryError, match=output):
-            Session(tiny / "cascade.onnx", other)
+            Session(tiny / "cascade.onnx").check(other, 100, 16)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 50_000])
@@ -23,7 +23,7 @@ def test_a_truncated_graph_is_refused_by_file(tiny: Path, tmp_path: Path, keep: 
     path = tmp_path / "cascade.onnx"
     path.write_bytes((tiny / "cascade.onnx").read_bytes()[:keep])
     with pytest.raises(RepositoryError, match=r"cascade\.onnx"):
-        Session(path, Labels.load(tiny / "labels.json"))
+        Session(path)
 
 
 def test_a_graph_with_other_inputs_is_refused(tmp_path: Path, tiny: Path) -> None:
@@ -33,4 +33,4 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path: Path, tiny: Path) -> Non
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(RepositoryError, match="inputs"):
-        Session(tmp_path / "other.onnx", Labels.load(tiny / "labels.json"))
+        Session(tmp_path / "other.onnx")

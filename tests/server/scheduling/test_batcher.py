@@ -53,7 +53,7 @@ ids = st.lists(st.integers(1, 665), min_size=1, max_size=12)
 
 @given(st.lists(ids, min_size=1, max_size=20))
 def test_each_row_reads_its_own_outputs_without_padding(many: list[list[int]]) -> None:
-    for given_ids, answer in zip(many, run_rows(Echo(), [row(one) for one in many]), strict=True):
+    for given_ids, answer in zip(many, run_rows(Echo(), [row(one) for one in many])[0], strict=True):
         assert [value for (value,) in answer["pos_logits"]] == given_ids
         assert np.shape(answer["arc_scores"]) == (len(given_ids), len(given_ids))
         assert answer["cls_logits"] == [sum(given_ids)]
@@ -61,7 +61,7 @@ def test_each_row_reads_its_own_outputs_without_padding(many: list[list[int]]) -
 
 @given(st.lists(ids, max_size=8), st.lists(ids, max_size=8))
 def test_only_the_guilty_row_of_a_failing_batch_fails(before: list[list[int]], after: list[list[int]]) -> None:
-    answers = run_rows(Echo(), [row(one) for one in [*before, [1, 666], *after]])
+    answers = run_rows(Echo(), [row(one) for one in [*before, [1, 666], *after]])[0]
     assert isinstance(answers.pop(len(before)), InferenceError)
     assert [[value for (value,) in answer["pos_logits"]] for answer in answers] == [*before, *after]
 
@@ -70,7 +70,7 @@ def test_a_row_whose_reading_fails_fails_alone() -> None:
     def broken(values: dict[str, Floats]) -> None:
         raise ValueError("unreadable")
 
-    first, second, third = run_rows(Echo(), [row([1]), row([2], broken), row([3])])
+    first, second, third = run_rows(Echo(), [row([1]), row([2], broken), row([3])])[0]
     assert first["cls_logits"] == [1] and third["cls_logits"] == [3]
     assert isinstance(second, InferenceError) and "unreadable" in str(second)
 
@@ -94,7 +94,7 @@ def test_a_row_whose_output_is_not_finite_fails_alone() -> None:
             found["pos_logits"][1, 0] = np.nan
             return found
 
-    first, second, third = run_rows(Broken(), [row([1]), row([2]), row([3])])
+    first, second, third = run_rows(Broken(), [row([1]), row([2]), row([3])])[0]
     assert first["cls_logits"] == [1] and third["cls_logits"] == [3]
     assert isinstance(second, InferenceError) and "pos_logits" in str(second)
 

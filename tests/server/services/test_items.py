@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from kniv.v1 import annotation_service_pb2 as calls
 
 
 def items(*, context_turns: int = 1, ordered: bool = False) -> Items:
-    return Items(Unit.CODE_POINT, context_turns, 4, ordered)
+    return Items(Unit.CODE_POINT, context_turns, 4, ordered, Mock())
 
 
 def chunk(name: str, content: bytes = b"", last: bool = False) -> calls.DocumentChunk:

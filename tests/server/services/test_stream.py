@@ -69,10 +69,11 @@ def served(
                 await asyncio.sleep(0)
             out.append(response)
 
-        options = convert.Options(selection(model), frozenset(), Unit.UTF16_CODE_UNIT, 1)
-        items = Items(options.unit, 1, limits.open_documents, ordered)
+        options, leases = convert.Options("", 0, "", frozenset(), Unit.UTF16_CODE_UNIT, 1), Leases(model)
+        items = Items(options.unit, 1, limits.open_documents, ordered, leases.lease)
         stream = AnnotationStream(options, items, ordered, limits, read, write, asyncio.Event())
-        served_all = await asyncio.wait_for(stream.run(), 60)
+        served_all = await asyncio.wait_for(stream.run(calls.StreamConfigured()), 60)
+        assert leases.held == 0, "an item kept its model"
         assert len(asyncio.all_tasks()) == 1, "tasks outlive the stream"
         return served_all
 
@@ -80,8 +81,24 @@ def served(
     return out, model
 
 
-def selection(model: Model) -> Any:
-    return SimpleNamespace(model="m", version=1, variant="v", annotator=model, limits=None)
+class Leases:
+    """Gives out leases of one model and counts those that are held."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.held = model, 0
+
+    def lease(self) -> Any:
+        self.held += 1
+        return Lease(self)
+
+
+class Lease:
+    def __init__(self, leases: Leases) -> None:
+        self._leases, self.annotator, self.variant = leases, leases.model, "v"
+        self.version = SimpleNamespace(model="m", number=1)
+
+    def release(self) -> None:
+        self._leases.held -= 1
 
 
 def turn(name: str, text: str, revision: int = 0, partial: bool = False) -> Request:
@@ -187,17 +204,18 @@ def test_blank_turns_are_bounded_by_a_writer_that_does_not_write() -> None:
         async def never(response: Response) -> None:
             await asyncio.Event().wait()
 
-        options = convert.Options(selection(Model(0)), frozenset(), Unit.CODE_POINT, 1)
+        options = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1)
+        leases = Leases(Model(0))
+        items = Items(options.unit, 1, 2, False, leases.lease)
         limits = StreamLimits(sentences=4, messages=8)
-        stream = AnnotationStream(
-            options, Items(options.unit, 1, 2, False), False, limits, next_turn, never, asyncio.Event()
-        )
-        running = asyncio.create_task(stream.run())
+        stream = AnnotationStream(options, items, False, limits, next_turn, never, asyncio.Event())
+        running = asyncio.create_task(stream.run(calls.StreamConfigured()))
         for _ in range(5000):
             await asyncio.sleep(0)
         assert read < 40
         running.cancel()
         await asyncio.wait({running})
+        assert leases.held == 0
 
     asyncio.run(main())
 
@@ -216,10 +234,10 @@ def test_draining_finishes_what_was_read_and_says_that_more_may_have_come() -> N
         async def write(response: Response) -> None:
             out.append(response)
 
-        options = convert.Options(selection(Model(0)), frozenset(), Unit.CODE_POINT, 1)
-        items = Items(options.unit, 1, 2, False)
+        options = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1)
+        items = Items(options.unit, 1, 2, False, Leases(Model(0)).lease)
         stream = AnnotationStream(options, items, False, StreamLimits(), read, write, draining)
-        assert not await asyncio.wait_for(stream.run(), 60)
+        assert not await asyncio.wait_for(stream.run(calls.StreamConfigured()), 60)
         assert out[-1].completion.sentence_count == 2
 
     asyncio.run(main())

@@ -18,8 +18,7 @@ from kniv.server.pipeline.stitch import Floats, Scores, home_windows, relations_
 from kniv.server.pipeline.types import Argument, Entity, Frame, SentenceAnnotation, Task, Timings, Token
 from kniv.server.pipeline.words import Word, words
 from kniv.server.repository.labels import Labels
-from kniv.server.scheduling.batcher import Batcher
-from kniv.server.scheduling.row import Done, Row
+from kniv.server.scheduling.row import Done, Row, Rows
 
 _LONG = 600  # characters from which splitting into words is worth a thread
 
@@ -58,11 +57,11 @@ class Annotator:
     Args:
         labels: the version's label lists.
         encoder: the version's tokenizer.
-        batcher: where rows go.
+        rows: where rows are answered.
     """
 
-    def __init__(self, labels: Labels, encoder: Encoder, batcher: Batcher) -> None:
-        self._labels, self._encoder, self._batcher = labels, encoder, batcher
+    def __init__(self, labels: Labels, encoder: Encoder, rows: Rows) -> None:
+        self._labels, self._encoder, self._rows = labels, encoder, rows
         self._ner = BioDecoder(labels.ner)
         self._srl = BioDecoder(labels.srl)
         self._root = labels.deprel.index("root")
@@ -136,13 +135,13 @@ class Annotator:
             def read(values: dict[str, Floats]) -> _Tags:
                 return self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
 
-            done = await self._batcher.submit(Row(windows[0].ids, 0, outputs, read, priority))
+            done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read, priority))
             return done.value, [done]
         rows = [
             Row(window.ids, 0, outputs, partial(word_scores, window=window, root=self._root), priority)
             for window in windows
         ]
-        parts = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        parts = await asyncio.gather(*(self._rows.submit(row) for row in rows))
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
         return tags, list(parts)
 
@@ -174,7 +173,7 @@ class Annotator:
             read = partial(self._frame, window=window, predicate=predicate)
             marked = int(window.first[predicate - window.begin])
             rows.append(Row(window.ids, marked, ("srl_logits",), read, priority))
-        frames = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        frames = await asyncio.gather(*(self._rows.submit(row) for row in rows))
         return tuple(done.value for done in frames), list(frames)
 
     def _frame(self, outputs: dict[str, Floats], window: Window, predicate: int) -> Frame:
@@ -187,7 +186,7 @@ class Annotator:
         if Task.DIALOG_ACT not in ask.tasks:
             return None, []
         ids = self._encoder.pair(ask.previous, text)
-        done = await self._batcher.submit(Row(ids, 0, ("cls_logits",), self._ranked, ask.priority))
+        done = await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked, ask.priority))
         return done.value, [done]
 
     def _ranked(self, outputs: dict[str, Floats]) -> tuple[tuple[str, float], ...]:

@@ -65,6 +65,7 @@ class Encoder:
         self._cls, self._sep, self._unk = ids["[CLS]"], ids["[SEP]"], ids["[UNK]"]
         self._room = limits.max_subwords - 2
         self._limits = limits
+        self.vocabulary = self._tokenizer.get_vocab_size()
         self._cached = lru_cache(_CACHED_WORDS)(self._pieces)
 
     def windows(self, words: Sequence[str]) -> list[Window]:

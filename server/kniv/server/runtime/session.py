@@ -1,27 +1,35 @@
-"""One ONNX Runtime session of one variant: opened, checked against its labels, warmed, run."""
+"""One ONNX Runtime session of one variant on one device: opened, checked against its labels, run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kniv.server.errors import RepositoryError
 from kniv.server.repository.labels import Labels
+from kniv.server.runtime.providers import CPU, DEFAULTS, Device, SessionSettings, first_line, open_session
 
-Device = Literal["cpu", "cuda"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-_PROVIDERS: dict[Device, list[str]] = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-}
 INPUTS = ("input_ids", "attention_mask", "predicate_idx")
 OUTPUTS = ("pos_logits", "ner_logits", "arc_scores", "label_scores", "srl_logits", "cls_logits")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSignature:
+    """An input or output of a graph.
+
+    Attributes:
+        type: element type as ONNX Runtime writes it, for example ``int64`` or ``float``.
+        shape: sizes; -1 where any size goes.
+    """
+
+    type: str
+    shape: tuple[int, ...]
 
 
 class Session:
@@ -29,35 +37,24 @@ class Session:
 
     Args:
         path: the graph.
-        labels: what its outputs must have as last dimensions.
         device: where to run.
-        threads: threads inside one run. One is best on CPU when runs go side by side.
-        longest: most subwords that a row will have.
+        settings: how to run.
 
     Raises:
-        RepositoryError: the graph cannot be loaded, has other inputs or outputs than a cascade, does
-            not fit the labels, or the device is not there.
+        RepositoryError: the graph cannot be loaded, has other inputs or outputs than a cascade, or the device
+            is not there.
     """
 
-    def __init__(
-        self, path: Path, labels: Labels, device: Device = "cpu", threads: int = 1, longest: int = 128
-    ) -> None:
-        self.path = path
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads of one run would take the cores that its neighbours need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        wanted = _PROVIDERS[device]
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=wanted)
-        except Exception as error:  # ONNX Runtime's errors have no common base of their own
-            raise RepositoryError(path, f"not a graph that ONNX Runtime can load: {_first_line(error)}") from error
-        if wanted[0] not in self._session.get_providers():
-            # ONNX Runtime would quietly go on with what it has.
-            raise RepositoryError(path, f"cannot run on {device}: ONNX Runtime found no {wanted[0]} here")
-        self._check(labels, longest)
+    def __init__(self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS) -> None:
+        self.path, self.device = path, device
+        self._session = open_session(path, device, settings)
+        self.inputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_inputs()}
+        self.outputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
+        got = {name: tensor.type for name, tensor in self.inputs.items()}
+        if got != dict.fromkeys(INPUTS, "int64"):
+            raise RepositoryError(path, f"inputs are {got}, a cascade has int64 {', '.join(INPUTS)}")
+        if missing := [name for name in OUTPUTS if name not in self.outputs]:
+            raise RepositoryError(path, f"lacks the outputs {', '.join(missing)}")
 
     def run(self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...]) -> dict[str, Floats]:
         """Run one batch.
@@ -74,22 +71,25 @@ class Session:
         feed = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
         return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
 
-    def _check(self, labels: Labels, longest: int) -> None:
-        """Compare the signature with the contract, then run a short and a long batch, which also warms the session."""
-        got = {node.name: node.type for node in self._session.get_inputs()}
-        if got != dict.fromkeys(INPUTS, "tensor(int64)"):
-            raise RepositoryError(self.path, f"inputs are {got}, a cascade has int64 {', '.join(INPUTS)}")
-        names = {node.name for node in self._session.get_outputs()}
-        if missing := [name for name in OUTPUTS if name not in names]:
-            raise RepositoryError(self.path, f"lacks the outputs {', '.join(missing)}")
-        ids = np.zeros((2, 5), dtype=np.int64)
+    def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
+        """Compare what trial runs give with the labels; they also warm the session, at its shortest and longest.
+
+        Args:
+            labels: what the outputs must have as last dimensions.
+            vocabulary: subword ids that the tokenizer can give.
+            longest: most subwords that a row will have.
+
+        Raises:
+            RepositoryError: a run fails, an output has another shape, or values that are not finite.
+        """
+        ids = np.array([[0, 1, 2, 3, vocabulary - 1], [0, 1, 2, 0, 0]])
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+        long = np.zeros((1, longest), dtype=np.int64)
         try:
             outputs = self.run(ids, mask, np.array([1, 0]), OUTPUTS)
-            long = np.zeros((1, longest), dtype=np.int64)
             self.run(long, np.ones_like(long), np.array([0]), OUTPUTS)
         except Exception as error:
-            raise RepositoryError(self.path, f"fails on a trial run: {_first_line(error)}") from error
+            raise RepositoryError(self.path, f"fails on a trial run: {first_line(error)}") from error
         b, s = ids.shape
         expected = {
             "pos_logits": (b, s, len(labels.pos)),
@@ -103,7 +103,11 @@ class Session:
             if outputs[name].shape != shape:
                 problem = f"output {name} has shape {outputs[name].shape} where labels.json asks for {shape}"
                 raise RepositoryError(self.path, problem)
+            if not np.isfinite(outputs[name][0]).all():
+                raise RepositoryError(self.path, f"output {name} has values that are not finite on a trial run")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _signature(kind: str, shape: list[int | str | None]) -> TensorSignature:
+    """From ONNX Runtime's ``tensor(int64)`` and shape with names where any size goes."""
+    sizes = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in shape)
+    return TensorSignature(kind.removeprefix("tensor(").removesuffix(")"), sizes)

@@ -15,7 +15,7 @@ import numpy as np
 
 from kniv.server.errors import InferenceError
 from kniv.server.scheduling.forming import BatchLimits, form
-from kniv.server.scheduling.row import Done, Floats, Ints, Row
+from kniv.server.scheduling.row import BatchTimes, Done, Floats, Ints, Row
 
 T = TypeVar("T")
 
@@ -48,10 +48,19 @@ class Batcher:
         executor: threads for the runs.
         parallel: batches in flight at once.
         limits: size of a batch.
+        observe: told of each batch that has run: its rows, and what it took.
     """
 
-    def __init__(self, runner: Runner, executor: Executor, parallel: int, limits: BatchLimits) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        executor: Executor,
+        parallel: int,
+        limits: BatchLimits,
+        observe: Callable[[int, BatchTimes], None] = lambda rows, times: None,
+    ) -> None:
         self._runner, self._executor, self._limits = runner, executor, limits
+        self._observe = observe
         self._waiting: list[_Waiting] = []  # most urgent first, the first come among equals
         self._free = parallel
         self._running: set[asyncio.Task[None]] = set()
@@ -91,38 +100,46 @@ class Batcher:
     async def _serve(self, batch: Sequence[_Waiting]) -> None:
         loop, started = asyncio.get_running_loop(), perf_counter()
         try:
-            answers = await loop.run_in_executor(self._executor, run_rows, self._runner, [w.row for w in batch])
+            run = loop.run_in_executor(self._executor, run_rows, self._runner, [w.row for w in batch])
+            answers, times = await run
+            self._observe(len(batch), times)
         except Exception as error:
             answers = [_failure("the batch could not be run", error)] * len(batch)
-        computed = perf_counter() - started
+            times = BatchTimes(0, 0, 0)
         for waiting, answer in zip(batch, answers, strict=True):
             # A caller may leave between the run and here.
             with contextlib.suppress(asyncio.InvalidStateError):
                 if isinstance(answer, Exception):
                     waiting.answer.set_exception(answer)
                 else:
-                    waiting.answer.set_result(Done(answer, started - waiting.arrived, computed))
+                    waiting.answer.set_result(Done(answer, started - waiting.arrived, times))
 
 
-def run_rows(runner: Runner, rows: Sequence[Row[Any]]) -> list[Any]:
+def run_rows(runner: Runner, rows: Sequence[Row[Any]]) -> tuple[list[Any], BatchTimes]:
     """Run rows as one padded batch and read each one's answer.
 
     Returns:
-        For each row its answer, or the InferenceError that it alone met.
+        For each row its answer, or the InferenceError that it alone met; and what it all took.
     """
+    started = perf_counter()
     length = max(len(row.ids) for row in rows)
     ids = np.zeros((len(rows), length), dtype=np.int64)
     mask = np.zeros_like(ids)
     for place, row in enumerate(rows):
         ids[place, : len(row.ids)], mask[place, : len(row.ids)] = row.ids, 1
     predicates = np.array([row.predicate for row in rows], dtype=np.int64)
+    packed = perf_counter()
     try:
         outputs = runner.run(ids, mask, predicates, rows[0].outputs)
     except Exception as error:
         if len(rows) > 1:
-            return [answer for row in rows for answer in run_rows(runner, [row])]
-        return [_failure("the model failed on this sentence", error)]
-    return [_answer(row.read, outputs, place, len(row.ids)) for place, row in enumerate(rows)]
+            answers = [answer for row in rows for answer in run_rows(runner, [row])[0]]
+        else:
+            answers = [_failure("the model failed on this sentence", error)]
+        return answers, BatchTimes(packed - started, perf_counter() - packed, 0)
+    ran = perf_counter()
+    answers = [_answer(row.read, outputs, place, len(row.ids)) for place, row in enumerate(rows)]
+    return answers, BatchTimes(packed - started, ran - packed, perf_counter() - ran)
 
 
 def _answer(read: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats], place: int, length: int) -> Any:

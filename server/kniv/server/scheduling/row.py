@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,41 @@ class Row(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchTimes:
+    """Seconds that a batch took: packing its rows, running them, reading their answers."""
+
+    input: float
+    infer: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
-    """A row's answer with the seconds that it waited and that its batch ran."""
+    """A row's answer.
+
+    Attributes:
+        value: what ``read`` made of the outputs.
+        queued: seconds that the row waited.
+        batch: what its batch took.
+    """
 
     value: T_co
     queued: float
-    computed: float
+    batch: BatchTimes
+
+    @property
+    def computed(self) -> float:
+        """Seconds of its batch."""
+        return self.batch.input + self.batch.infer + self.batch.output
+
+
+class Rows(Protocol):
+    """Where rows are answered."""
+
+    async def submit(self, row: Row[T]) -> Done[T]:
+        """Wait for a row's turn and answer.
+
+        Raises:
+            InferenceError: the model or the reading of its outputs failed on this row.
+        """
+        ...

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from google.rpc import status_pb2
+from google.protobuf.message import Message
 
 from kniv.server.errors import InferenceError, InvalidRequestError, ServeError, StoppingError
+from kniv.server.models.catalogue import Catalogue
+from kniv.server.models.version import Lease
 from kniv.server.pipeline.annotate import Ask
-from kniv.server.pipeline.catalogue import Catalogue
 from kniv.server.pipeline.segment import Sentence, sentences
 from kniv.server.pipeline.types import Timings
 from kniv.server.services import convert
 from kniv.server.services.items import Items
 from kniv.server.services.offsets import Ruler, to_code_points
-from kniv.server.services.status import CODES, item_status, rpc_status
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary
+from kniv.server.services.status import item_status
 from kniv.server.services.stream import AnnotationStream, StreamLimits
 from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
@@ -29,10 +30,7 @@ from kniv.v1 import model_pb2
 
 log = logging.getLogger(__name__)
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Request: TypeAlias = calls.StreamAnnotationsRequest
-Method: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
-M = TypeVar("M", bound=Message)
 
 SERVICE = calls.DESCRIPTOR.services_by_name["AnnotationService"].full_name
 
@@ -67,32 +65,23 @@ class AnnotationService:
 
     def __init__(self, catalogue: Catalogue, limits: ServiceLimits, draining: asyncio.Event) -> None:
         self._catalogue, self._limits, self._draining = catalogue, limits, draining
-        self._calls = 0
-        self._idle = asyncio.Event()
+        self._calls = Calls()
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register with a server.
-
-        Requests are parsed here, not by gRPC, which would answer one that cannot be parsed with UNKNOWN and
-        end a stream for it.
-        """
-        unary: dict[str, tuple[Method, type[Message]]] = {
+        """Register with a server."""
+        methods: dict[str, tuple[Method, type[Message]]] = {
             "AnnotateText": (self.annotate_text, calls.AnnotateTextRequest),
             "ListModels": (self.list_models, calls.ListModelsRequest),
             "GetModel": (self.get_model, calls.GetModelRequest),
         }
-        handlers = {name: _unary(self._counted(method), kind) for name, (method, kind) in unary.items()}
-        handlers["StreamAnnotations"] = grpc.stream_stream_rpc_method_handler(
-            self._counted(self.stream_annotations),
-            response_serializer=calls.StreamAnnotationsResponse.SerializeToString,
-        )
+        handlers = {name: unary(self._calls.counted(method), kind) for name, (method, kind) in methods.items()}
+        stream = self._calls.counted(self.stream_annotations)
+        handlers["StreamAnnotations"] = grpc.stream_stream_rpc_method_handler(stream)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def idle(self) -> None:
         """Wait until no call is under way."""
-        while self._calls:
-            self._idle.clear()
-            await self._idle.wait()
+        await self._calls.idle()
 
     async def annotate_text(self, request: calls.AnnotateTextRequest, context: Context) -> calls.AnnotateTextResponse:
         """Annotate a few texts."""
@@ -106,43 +95,56 @@ class AnnotationService:
             problem = f"{characters} characters; at most {self._limits.characters} a call, StreamAnnotations takes more"
             raise InvalidRequestError("inputs", problem)
         share = asyncio.Semaphore(self._limits.stream.sentences)
-        answers = [self._input(text, place, options, share) for place, text in enumerate(request.inputs)]
-        answered = await asyncio.gather(*answers)
+        with self._catalogue.lease(options.model, options.version, options.variant) as lease:
+            answers = [self._input(text, place, options, lease, share) for place, text in enumerate(request.inputs)]
+            answered = await asyncio.gather(*answers)
         spent = [annotation for _, timings in answered for annotation in timings]
         return calls.AnnotateTextResponse(
             results=[result for result, _ in answered],
-            model=convert.reference(options.selection),
+            model=convert.reference(lease),
             timings=convert.total(spent, perf_counter() - started),
             request_id=request.request_id,
         )
 
     async def stream_annotations(self, _requests: object, context: Context) -> None:
         """Annotate turns and documents as they come."""
-        ends = _Wire(context)
+        ends = Wire(context, calls.StreamAnnotationsRequest)
         try:
             first = await self._unless_draining(ends.read())
             if first is not None:
                 await self._serve(first, ends)
-        except _ClientGoneError:
+        except ClientGoneError:
             log.info("a client went away before its stream had ended")
         except ServeError as error:
-            await _abort(context, rpc_status(error))
+            await abort(context, error)
 
-    async def _serve(self, first: Request, ends: _Wire) -> None:
+    async def _serve(self, first: Request, ends: Wire[Request]) -> None:
         """Serve a stream whose first message has come."""
         if first.WhichOneof("message") != "configuration":
             raise InvalidRequestError("message", "a stream's first message must be its configuration")
         configuration, limits = first.configuration, self._limits.stream
         options = self._options(configuration.options, "configuration.options")
         ordered = _ordered(configuration)
-        turns = _context_turns(configuration, options.selection.limits.max_context_turns)
-        items = Items(options.unit, turns, limits.open_documents, ordered)
-        stream = AnnotationStream(options, items, ordered, limits, ends.read, ends.write, self._draining)
+
+        def lease() -> Lease:
+            return self._catalogue.lease(options.model, options.version, options.variant)
+
+        with lease() as first_lease:
+            turns = _context_turns(configuration, first_lease.limits.max_context_turns)
+            configured = calls.StreamConfigured(
+                model=convert.reference(first_lease), tasks=convert.tasks_of(options.tasks)
+            )
+
+        async def write(response: calls.StreamAnnotationsResponse) -> None:
+            await ends.write(response.SerializeToString())
+
+        items = Items(options.unit, turns, limits.open_documents, ordered, lease)
+        stream = AnnotationStream(options, items, ordered, limits, ends.read, write, self._draining)
         try:
-            served_all = await stream.run()
+            served_all = await stream.run(configured)
         except ExceptionGroup as failures:
-            if failures.subgroup(_ClientGoneError) is not None:
-                raise _ClientGoneError from failures
+            if failures.subgroup(ClientGoneError) is not None:
+                raise ClientGoneError from failures
             log.exception("a stream failed")
             raise InferenceError("internal error; the server's log has it") from failures
         if not served_all:
@@ -163,22 +165,9 @@ class AnnotationService:
 
     async def get_model(self, request: calls.GetModelRequest, context: Context) -> calls.GetModelResponse:
         """Tell what a model can do."""
-        versions = self._catalogue.versions(request.name)
+        name = request.name or self._catalogue.default_model
         full = request.view != model_pb2.MODEL_VIEW_BASIC
-        return calls.GetModelResponse(model=convert.model_of(versions[0].model, versions, full))
-
-    def _counted(self, method: Method) -> Method:
-        """The method, counted among the calls under way while it runs."""
-
-        async def counted(request: Any, context: Context) -> Any:
-            self._calls += 1
-            try:
-                return await method(request, context)
-            finally:
-                self._calls -= 1
-                self._idle.set()
-
-        return counted
+        return calls.GetModelResponse(model=convert.model_of(name, self._catalogue.versions(name), full))
 
     async def _unless_draining(self, read: Awaitable[Request | None]) -> Request | None:
         """A stream's first message, unless the server stops before it comes."""
@@ -193,18 +182,18 @@ class AnnotationService:
             stop.cancel()
 
     def _options(self, message: calls.AnnotationOptions, field_name: str) -> convert.Options:
-        return convert.options_of(message, self._catalogue, self._limits.default_priority, field_name)
+        return convert.options_of(message, self._limits.default_priority, field_name)
 
     async def _input(
-        self, message: calls.TextInput, place: int, options: convert.Options, share: asyncio.Semaphore
+        self, message: calls.TextInput, place: int, options: convert.Options, lease: Lease, share: asyncio.Semaphore
     ) -> tuple[calls.TextResult, list[Timings]]:
         """Annotate one text of a call; its error stays its own."""
-        text, ruler, model = message.text, Ruler(options.unit), convert.reference(options.selection)
+        text, ruler, model = message.text, Ruler(options.unit), convert.reference(lease)
         ruler.feed(text)
 
         async def annotate(sentence: Sentence, index: int, start: int) -> tuple[wire.SentenceAnnotation, Timings]:
             async with share:
-                found = await options.selection.annotator.annotate(sentence, index, ask)
+                found = await lease.annotator.annotate(sentence, index, ask)
                 return convert.sentence(found, start, options.unit, model), found.timings
 
         try:
@@ -226,58 +215,6 @@ class AnnotationService:
         return calls.TextResult(annotation=annotation), [timings for _, timings in found]
 
 
-def _unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler that parses its request and turns errors into statuses."""
-
-    async def handle(content: bytes, context: Context) -> Message:
-        try:
-            response: Message = await method(_parsed(kind, content), context)
-            return response
-        except ServeError as error:
-            await _abort(context, rpc_status(error))
-
-    return grpc.unary_unary_rpc_method_handler(handle, response_serializer=lambda message: message.SerializeToString())
-
-
-def _parsed(kind: type[M], content: bytes) -> M:
-    try:
-        return kind.FromString(content)
-    except DecodeError as error:
-        problem = "cannot be parsed: it is no protobuf message of its type, or a string in it is no UTF-8"
-        raise InvalidRequestError("message", problem) from error
-
-
-class _ClientGoneError(Exception):
-    """The call cannot be read from or written to any more."""
-
-
-class _Wire:
-    """A call's two ends, whose failures all mean the same."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def read(self) -> Request | None:
-        """The next request, None at the client's half-close.
-
-        Raises:
-            InvalidRequestError: it cannot be parsed.
-            _ClientGoneError: nothing can be read any more.
-        """
-        try:
-            content = await self._context.read()
-        except Exception as error:
-            raise _ClientGoneError from error
-        return None if content is grpc.aio.EOF else _parsed(calls.StreamAnnotationsRequest, content)
-
-    async def write(self, response: calls.StreamAnnotationsResponse) -> None:
-        """Put a response on the wire."""
-        try:
-            await self._context.write(response)
-        except Exception as error:
-            raise _ClientGoneError from error
-
-
 def _ordered(configuration: calls.StreamConfiguration) -> bool:
     known = (calls.ORDERING_UNSPECIFIED, calls.ORDERING_AS_READY, calls.ORDERING_IN_ORDER)
     if configuration.ordering not in known:
@@ -291,10 +228,3 @@ def _context_turns(configuration: calls.StreamConfiguration, most: int) -> int:
     if not 0 <= configuration.context_turns <= most:
         raise InvalidRequestError("configuration.context_turns", f"must be 0 to {most}, the model's max_context_turns")
     return configuration.context_turns
-
-
-async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:
-    """End a call with a status and its details."""
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(CODES[status.code], status.message, details)
-    raise AssertionError("abort returned")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
 from kniv.server.errors import InvalidRequestError
-from kniv.server.pipeline.catalogue import Catalogue, ModelVersion, Selection
+from kniv.server.models.catalogue import VersionEntry
+from kniv.server.models.version import Lease
 from kniv.server.pipeline.types import SentenceAnnotation, Task, Timings
 from kniv.server.services.offsets import Unit, marks
 from kniv.v1 import annotation_pb2 as wire
@@ -33,20 +34,25 @@ MAX_PRIORITY = 255
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A request's options, resolved."""
+    """A request's options, checked.
 
-    selection: Selection
+    Attributes:
+        model, version, variant: what it names; empty and 0 for the default.
+    """
+
+    model: str
+    version: int
+    variant: str
     tasks: frozenset[Task]
     unit: Unit
     priority: int
 
 
-def options_of(message: calls.AnnotationOptions, catalogue: Catalogue, default_priority: int, field: str) -> Options:
-    """Check and resolve a request's options.
+def options_of(message: calls.AnnotationOptions, default_priority: int, field: str) -> Options:
+    """Check a request's options.
 
     Raises:
-        InvalidRequestError: an unknown task, unit or priority.
-        NotFoundError, NotReadyError: the model, version or variant cannot be had.
+        InvalidRequestError: an unknown task, unit or priority, or a negative version.
     """
     tasks = set()
     for position, task in enumerate(message.tasks):
@@ -63,16 +69,18 @@ def options_of(message: calls.AnnotationOptions, catalogue: Catalogue, default_p
     if message.version < 0:
         raise InvalidRequestError(f"{field}.version", "must be a version number, or 0 for the newest")
     return Options(
-        selection=catalogue.select(message.model, message.version, message.variant),
+        model=message.model,
+        version=message.version,
+        variant=message.variant,
         tasks=frozenset(tasks or _TASKS.values()),
         unit=_UNITS[message.offset_unit],
         priority=message.priority or default_priority,
     )
 
 
-def reference(selection: Selection) -> wire.ModelReference:
-    """Which weights gave an answer."""
-    return wire.ModelReference(name=selection.model, version=selection.version, variant=selection.variant)
+def reference(lease: Lease) -> wire.ModelReference:
+    """Which weights give an answer."""
+    return wire.ModelReference(name=lease.version.model, version=lease.version.number, variant=lease.variant)
 
 
 def tasks_of(tasks: frozenset[Task]) -> list[wire.Task]:
@@ -152,27 +160,25 @@ def sentence(found: SentenceAnnotation, start: int, unit: Unit, model: wire.Mode
     return message
 
 
-def model_of(name: str, versions: list[ModelVersion], full: bool) -> model_pb2.Model:
+def model_of(name: str, versions: Mapping[int, VersionEntry], full: bool) -> model_pb2.Model:
     """A model on the wire, with labels and limits in the full view."""
     message = model_pb2.Model(name=name)
-    for version in versions:
-        added = message.versions.add(
-            version=version.version,
-            variants=list(version.annotators),
-            default_variant=version.default_variant,
-            ready=version.ready,
-            reason=version.reason,
-            tasks=list(_TASKS) if version.ready else [],
-        )
-        if full and version.labels is not None and version.limits is not None:
-            labels = version.labels
+    for number, entry in versions.items():
+        added = message.versions.add(version=number, ready=entry.ready, reason=entry.reason)
+        if entry.loaded is None:
+            continue
+        added.variants.extend(entry.loaded.rows)
+        added.default_variant = entry.loaded.default_variant
+        added.tasks.extend(_TASKS)
+        if full:
+            labels, limits = entry.loaded.opened.labels, entry.loaded.opened.limits
             added.labels.pos.extend(labels.pos)
             added.labels.entity_types.extend(_types(labels.ner))
             added.labels.relations.extend(labels.deprel)
             added.labels.roles.extend(_types(labels.srl))
             added.labels.dialog_acts.extend(labels.cls)
-            added.limits.max_subwords = version.limits.max_subwords
-            added.limits.max_context_turns = version.limits.max_context_turns
+            added.limits.max_subwords = limits.max_subwords
+            added.limits.max_context_turns = limits.max_context_turns
     return message
 
 

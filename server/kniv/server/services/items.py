@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError, shown
+from kniv.server.models.version import Lease
 from kniv.server.pipeline.segment import Segmenter
 from kniv.server.pipeline.types import Timings
 from kniv.server.services.offsets import Ruler, Unit
@@ -28,6 +30,7 @@ class Item:
 
     Attributes:
         reference: its name on the wire.
+        lease: the version that annotates it, held until it ends.
         outcome: set once the item ends early (cancelled, superseded).
         error: set once the item failed.
         arrival: its place among the stream's turns; a revision has that of the turn it replaces.
@@ -40,6 +43,7 @@ class Item:
     reference: calls.ItemReference
     speaker: str
     ruler: Ruler
+    lease: Lease
     arrival: int = 0
     arrived: float = field(default_factory=perf_counter)
     outcome: calls.Outcome = calls.OUTCOME_COMPLETE
@@ -76,6 +80,7 @@ class Item:
     def end(self) -> None:
         """All has been said about it: keep no more than its name and revision."""
         self.ended = True
+        self.lease.release()
         self.ruler.clear()
         self.sent = []
 
@@ -120,11 +125,15 @@ class Items:
         context_turns: earlier turns that give a turn context.
         open_documents: most documents that may be arriving at once.
         ordered: answers must come in the items' order, so a document must end before another item begins.
+        lease: holds the model for an item. Each item takes its own, so that a long stream follows a reload.
     """
 
-    def __init__(self, unit: Unit, context_turns: int, open_documents: int, ordered: bool) -> None:
+    def __init__(
+        self, unit: Unit, context_turns: int, open_documents: int, ordered: bool, lease: Callable[[], Lease]
+    ) -> None:
         self._unit, self._context_turns = unit, context_turns
-        self._open_documents, self._ordered = open_documents, ordered
+        self._open_documents, self._ordered, self._lease = open_documents, ordered, lease
+        self._live: set[Item] = set()
         self._turns: OrderedDict[str, Item] = OrderedDict()
         self._documents: dict[str, Document] = {}
         # Name of each document of which nothing more is wanted, to whether its further chunks are to be ignored.
@@ -141,6 +150,7 @@ class Items:
         Raises:
             InvalidRequestError: a name at fault, a negative revision, or a document still open in an ordered stream.
             ConflictError: the turn is known with this or a later revision.
+            NotFoundError, NotReadyError: the stream's model is there no more.
         """
         _check_name("turn.turn_id", message.turn_id)
         if len(message.speaker) > LONGEST_NAME:
@@ -155,11 +165,13 @@ class Items:
                     f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.reference.revision}; "
                     "raise the revision to replace it or choose another name"
                 )
+        lease = self._lease()
+        if before is not None:
             before.drop(calls.OUTCOME_SUPERSEDED)
         self._arrivals += 1
         arrival = before.arrival if before is not None else self._arrivals
         reference = calls.ItemReference(turn_id=message.turn_id, revision=message.revision)
-        item = Item(reference, message.speaker, Ruler(self._unit), arrival)
+        item = self._begun(Item(reference, message.speaker, Ruler(self._unit), lease, arrival))
         self._turns[message.turn_id] = item
         self._turns.move_to_end(message.turn_id)
         if len(self._turns) > REMEMBERED:
@@ -175,6 +187,7 @@ class Items:
         Raises:
             InvalidRequestError: a name at fault, too many open documents, or another still open in an ordered stream.
             ConflictError: a document of this name has ended.
+            NotFoundError, NotReadyError: the stream's model is there no more.
         """
         name = message.document_id
         _check_name("document_chunk.document_id", name)
@@ -187,12 +200,13 @@ class Items:
         try:
             self._in_order("document_chunk")
             self._bound_documents()
-        except InvalidRequestError:
+            lease = self._lease()
+        except ServeError:
             # Otherwise the next chunk would open a document that lacks its beginning.
             self._forget_document(name, ignored=True)
             raise
         reference = calls.ItemReference(document_id=name)
-        opened = Document(Item(reference, "", Ruler(self._unit)))
+        opened = Document(self._begun(Item(reference, "", Ruler(self._unit), lease)))
         self._documents[name] = opened
         return self._ended(name) if message.last else opened
 
@@ -223,6 +237,20 @@ class Items:
         if name in self._ended_documents:
             return None
         raise NotFoundError(f"cancellation.item: the stream has no item {shown(reference.turn_id or name)}")
+
+    def end(self, item: Item) -> None:
+        """All has been said about an item."""
+        item.end()
+        self._live.discard(item)
+
+    def release(self) -> None:
+        """Give up the models that items still hold: the stream is over."""
+        for item in self._live:
+            item.lease.release()
+
+    def _begun(self, item: Item) -> Item:
+        self._live.add(item)
+        return item
 
     def _ended(self, name: str, *, ignored: bool = False) -> Document:
         self._forget_document(name, ignored=ignored)

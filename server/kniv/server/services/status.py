@@ -8,12 +8,16 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from kniv.server.errors import (
     ConflictError,
+    DeniedError,
     InferenceError,
     InvalidRequestError,
+    NotAllowedError,
     NotFoundError,
     NotReadyError,
+    RepositoryError,
     ServeError,
     StoppingError,
+    UnsupportedError,
 )
 from kniv.v1 import status_pb2 as kniv_status
 
@@ -24,6 +28,12 @@ _CODES: tuple[tuple[type[ServeError], int], ...] = (
     (NotFoundError, code_pb2.NOT_FOUND),
     (ConflictError, code_pb2.ALREADY_EXISTS),
     (NotReadyError, code_pb2.FAILED_PRECONDITION),
+    (NotAllowedError, code_pb2.FAILED_PRECONDITION),
+    # The caller is unknown, whether it brought no token or a wrong one; PERMISSION_DENIED is for known ones.
+    (DeniedError, code_pb2.UNAUTHENTICATED),
+    (UnsupportedError, code_pb2.UNIMPLEMENTED),
+    # Asked to load what is broken on disk: of no use to repeat before somebody has mended it.
+    (RepositoryError, code_pb2.FAILED_PRECONDITION),
     (StoppingError, code_pb2.UNAVAILABLE),
     (InferenceError, code_pb2.INTERNAL),
 )

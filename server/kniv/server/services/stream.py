@@ -90,26 +90,30 @@ class AnnotationStream:
     ) -> None:
         self._options, self._items = options, items
         self._read, self._write, self._draining = read, write, draining
-        self._model = convert.reference(options.selection)
         self._turnstile = Turnstile(ordered)
         self._inbox: Inbox[_Work] = Inbox(limits.messages, limits.bytes)
         self._outbox: asyncio.Queue[Response | None] = asyncio.Queue(limits.sentences)
         self._permits = asyncio.Semaphore(limits.sentences)
 
-    async def run(self) -> bool:
+    async def run(self, configured: calls.StreamConfigured) -> bool:
         """Serve until the client has half-closed, or the server drains, and all items have ended.
+
+        Args:
+            configured: what the client is told first.
 
         Returns:
             Whether everything that the client sent has been served.
         """
-        configured = calls.StreamConfigured(model=self._model, tasks=convert.tasks_of(self._options.tasks))
         await self._outbox.put(Response(configured=configured))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._writer())
-            reader = group.create_task(self._reader())
-            async with asyncio.TaskGroup() as sentences:
-                await self._worker(sentences)
-            await self._outbox.put(None)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._writer())
+                reader = group.create_task(self._reader())
+                async with asyncio.TaskGroup() as sentences:
+                    await self._worker(sentences)
+                await self._outbox.put(None)
+        finally:
+            self._items.release()
         return reader.result()
 
     async def _writer(self) -> None:
@@ -237,7 +241,7 @@ class AnnotationStream:
 
     async def _sentence(self, item: Item, sentence: Sentence, index: int, start: int, ask: Ask, ticket: int) -> None:
         """Annotate one sentence and put it out; ``start`` is its offset in the caller's unit."""
-        work = asyncio.ensure_future(self._options.selection.annotator.annotate(sentence, index, ask))
+        work = asyncio.ensure_future(item.lease.annotator.annotate(sentence, index, ask))
         item.work.add(work)
         if not item.wanted:
             work.cancel()
@@ -257,7 +261,8 @@ class AnnotationStream:
             try:
                 found = work.result()
                 if item.wanted:
-                    annotation = convert.sentence(found, start, self._options.unit, self._model)
+                    model = convert.reference(item.lease)
+                    annotation = convert.sentence(found, start, self._options.unit, model)
                     item.sent.append(found.timings)
                     result = calls.SentenceResult(item=item.reference, annotation=annotation, speaker=item.speaker)
                     await self._outbox.put(Response(sentence=result))
@@ -284,7 +289,7 @@ class AnnotationStream:
         if item.ended:
             return
         spent, sent = convert.total(item.sent, perf_counter() - item.arrived), len(item.sent)
-        item.end()
+        self._items.end(item)
         if item.error is not None:
             failure = calls.ItemError(item=item.reference, error=item_status(item.error), item_ended=True)
             await self._outbox.put(Response(error=failure))

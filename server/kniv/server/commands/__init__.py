@@ -1,0 +1,1 @@
+"""The commands of ``kniv-serve`` that look after a repository, one a file."""

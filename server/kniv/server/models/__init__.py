@@ -1,0 +1,1 @@
+"""Models in memory: loading them, the states they go through, what requests are given."""

@@ -1,0 +1,233 @@
+"""Which versions are loaded: loading, reloading and unloading while requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from kniv.server.errors import NotAllowedError, NotFoundError, RepositoryError, ServeError, shown
+from kniv.server.models.catalogue import Catalogue, State, VersionEntry
+from kniv.server.models.modes import ControlMode
+from kniv.server.models.opening import open_version
+from kniv.server.models.version import LoadedVersion, RunOptions
+from kniv.server.repository.config import Device, ModelConfig, config_from_json, load_config
+from kniv.server.repository.layout import ModelFolder, VersionFiles, find, models
+from kniv.server.repository.manifest import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class ModelControl:
+    """Loads and unloads the models of a repository into a catalogue. For one event loop.
+
+    A version is loaded, checked and warmed off the loop and then takes the place of the one before it in one
+    step; that one goes on for the requests that hold it. A failed load changes nothing but the reason shown.
+
+    Args:
+        root: the repository.
+        catalogue: what requests see.
+        options: how to run models.
+        threads: threads inside one run where a model's configuration names no number.
+        device: where models run whose configuration leaves it open.
+        mode: who decides what is loaded.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        catalogue: Catalogue,
+        options: RunOptions,
+        threads: int = 1,
+        device: Device = "cpu",
+        mode: ControlMode = ControlMode.NONE,
+    ) -> None:
+        self.root, self.catalogue, self.mode = root, catalogue, mode
+        self._options, self._threads, self._device = options, threads, device
+        self._overrides: dict[str, ModelConfig] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self, names: Iterable[str] | None = None) -> list[ServeError]:
+        """Load models when the server starts; one that cannot be loaded stops no other.
+
+        Args:
+            names: the models; None for all.
+
+        Returns:
+            Why models could not be loaded.
+
+        Raises:
+            RepositoryError: the repository cannot be read.
+        """
+        wanted = [folder.name for folder in await asyncio.to_thread(models, self.root)] if names is None else names
+        failures = []
+        for name in wanted:
+            try:
+                await self._load(name, None)
+            except ServeError as error:
+                log.error("model %s cannot be loaded: %s", name, error)
+                failures.append(error)
+        return failures
+
+    async def load(self, name: str, override: str | None = None) -> None:
+        """Load a model, or bring a loaded one up to what is on disk; versions that have not changed are left alone.
+
+        Args:
+            name: the model's.
+            override: a configuration in JSON to use in place of config.pbtxt, until the next load.
+
+        Raises:
+            NotAllowedError: the control mode leaves this to the repository.
+            InvalidRequestError: no model can have this name.
+            NotFoundError: the repository has no such model.
+            RepositoryError: a version could not be loaded; what served before still does.
+        """
+        self._explicit()
+        await self._load(name, override)
+
+    async def unload(self, name: str) -> None:
+        """Take a model away from new requests; those under way end as they would have.
+
+        Raises:
+            NotAllowedError: the control mode leaves this to the repository.
+            NotFoundError: there is no such model.
+        """
+        self._explicit()
+        async with self._lock(name):
+            if name not in self.catalogue.models:
+                raise NotFoundError(f"no model {shown(name)} is loaded")
+            self._overrides.pop(name, None)
+            for number in list(self.catalogue.models[name]):
+                self._retire(name, number, "unloaded")
+
+    async def refresh(self, name: str) -> None:
+        """Bring one model up to what is on disk, or take it away if it is there no more; the poller's move."""
+        try:
+            await self._load(name, None)
+        except NotFoundError:
+            async with self._lock(name):
+                for number in list(self.catalogue.models.get(name, {})):
+                    self._retire(name, number, "its folder is gone")
+        except RepositoryError as error:
+            log.error("model %s cannot be brought up to date: %s", name, error)
+
+    async def index(self) -> dict[str, dict[int, VersionEntry]]:
+        """All models of the repository, loaded or not, with their versions.
+
+        Raises:
+            RepositoryError: the repository cannot be read.
+        """
+        found: dict[str, dict[int, VersionEntry]] = {}
+        for folder in await asyncio.to_thread(models, self.root):
+            entries = {files.version: VersionEntry(State.UNAVAILABLE) for files in folder.versions}
+            found[folder.name] = entries
+        for name, known in self.catalogue.models.items():
+            found.setdefault(name, {}).update(known)
+        return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+
+    def _explicit(self) -> None:
+        if self.mode is not ControlMode.EXPLICIT:
+            raise NotAllowedError(
+                f"models are not loaded or unloaded by callers here: the control mode is '{self.mode}'; "
+                "start the server with --model-control-mode explicit"
+            )
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _load(self, name: str, override: str | None) -> None:
+        folder = await asyncio.to_thread(find, self.root, name)
+        async with self._lock(name):
+            entries = self.catalogue.models.setdefault(name, {})
+            try:
+                config = await asyncio.to_thread(self._configured, folder, override)
+                wanted = config.version_policy.choose([files.version for files in folder.versions])
+                if not wanted:
+                    raise RepositoryError(folder.path, "holds no version folder; expected <model>/1/cascade-int8.onnx")
+            except RepositoryError as error:
+                # Nothing is known of the versions wanted; those that serve go on.
+                for entry in entries.values():
+                    entry.reason = str(error)
+                if not entries:
+                    entries.update({f.version: VersionEntry(State.UNAVAILABLE, str(error)) for f in folder.versions})
+                raise
+            failures = [
+                failure
+                for files in folder.versions
+                if files.version in wanted and (failure := await self._load_version(files, config)) is not None
+            ]
+            if failures:
+                # What they were to replace goes on; after a restart, when nothing does, it is sought anew.
+                if config.version_policy.kind == "latest":
+                    await self._fall_back([files for files in folder.versions if files.version < min(wanted)], config)
+                raise failures[0]
+            for number in [number for number in entries if number not in wanted]:
+                self._retire(name, number, "no longer chosen by the version policy")
+
+    def _configured(self, folder: ModelFolder, override: str | None) -> ModelConfig:
+        if override is not None:
+            return config_from_json(override, folder.name, default_device=self._device)
+        return load_config(folder.path, default_device=self._device)
+
+    async def _load_version(self, files: VersionFiles, config: ModelConfig) -> RepositoryError | None:
+        """Load one version and put it in the place of the one before it; the error if it cannot be."""
+        entries = self.catalogue.models[files.model]
+        entry = entries.setdefault(files.version, VersionEntry(State.LOADING))
+        if await self._unchanged(entry, files, config):
+            entry.reason = ""
+            return None
+        if entry.loaded is None:
+            entry.state, entry.reason = State.LOADING, ""
+        log.info("model %s version %d: loading", files.model, files.version)
+        try:
+            opened = await asyncio.to_thread(open_version, files, config, self._threads)
+        except RepositoryError as error:
+            entry.reason = str(error)
+            if entry.loaded is None:
+                entry.state = State.UNAVAILABLE
+            return error
+        before, entry.loaded = entry.loaded, LoadedVersion(opened, self._options)
+        entry.state, entry.reason = State.READY, ""
+        log.info("model %s version %d is ready: %s", files.model, files.version, ", ".join(opened.variants))
+        if before is not None:
+            self._watch(before, None)
+        return None
+
+    async def _fall_back(self, older: Iterable[VersionFiles], config: ModelConfig) -> None:
+        """Load the newest of these versions that can be, if no version of their model serves."""
+        for files in older:
+            if any(entry.ready for entry in self.catalogue.models[files.model].values()):
+                return
+            await self._load_version(files, config)
+
+    async def _unchanged(self, entry: VersionEntry, files: VersionFiles, config: ModelConfig) -> bool:
+        if entry.loaded is None or entry.loaded.opened.config != config:
+            return False
+        now: Snapshot = await asyncio.to_thread(Snapshot.of, files.folder)
+        return now == entry.loaded.opened.snapshot
+
+    def _retire(self, name: str, number: int, reason: str) -> None:
+        entry = self.catalogue.models[name][number]
+        loaded, entry.loaded = entry.loaded, None
+        entry.reason = reason
+        if loaded is None:
+            entry.state = State.UNAVAILABLE
+            return
+        entry.state = State.UNLOADING
+        log.info("model %s version %d: unloading, %s", name, number, reason)
+        self._watch(loaded, entry)
+
+    def _watch(self, loaded: LoadedVersion, entry: VersionEntry | None) -> None:
+        """Wait for the last request of a version; only then is it forgotten."""
+
+        async def retire() -> None:
+            await loaded.unused()
+            if entry is not None and entry.state is State.UNLOADING:
+                entry.state = State.UNAVAILABLE
+            log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)
+
+        task = asyncio.get_running_loop().create_task(retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)

@@ -1,0 +1,123 @@
+"""What a model version has done since it was loaded, counted as Triton's statistics extension counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, time
+from typing import Any, TypeVar
+
+from kniv.server.scheduling.row import BatchTimes, Done, Row, Rows
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often something happened and the seconds it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """It happened once more."""
+        self.count += 1
+        self.seconds += seconds
+
+
+@dataclass(slots=True)
+class BatchTally:
+    """What batches of one size took."""
+
+    input: Tally = field(default_factory=Tally)
+    infer: Tally = field(default_factory=Tally)
+    output: Tally = field(default_factory=Tally)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts of one model version. A request is a row that an annotation needs, or a ModelInfer call.
+
+    Attributes:
+        inferences: rows answered.
+        executions: batches run.
+        last: time of the last request's end, seconds since the epoch; 0 before the first.
+        success, fail, cancel: requests by how they ended, with the time from their arrival.
+        queue, input, infer, output: what the successful ones spent waiting, and in their batches.
+        batches: batches by number of rows.
+    """
+
+    inferences: int = 0
+    executions: int = 0
+    last: float = 0.0
+    success: Tally = field(default_factory=Tally)
+    fail: Tally = field(default_factory=Tally)
+    cancel: Tally = field(default_factory=Tally)
+    queue: Tally = field(default_factory=Tally)
+    input: Tally = field(default_factory=Tally)
+    infer: Tally = field(default_factory=Tally)
+    output: Tally = field(default_factory=Tally)
+    batches: dict[int, BatchTally] = field(default_factory=dict)
+
+    def batch(self, rows: int, times: BatchTimes) -> None:
+        """A batch has run."""
+        self.executions += 1
+        tally = self.batches.setdefault(rows, BatchTally())
+        tally.input.add(times.input)
+        tally.infer.add(times.infer)
+        tally.output.add(times.output)
+
+    def answered(self, answers: Sequence[Done[Any]], seconds: float) -> None:
+        """A request has been answered; its rows waited and ran side by side, so the longest counts."""
+        self.last = time()
+        self.inferences += len(answers)
+        self.success.add(seconds)
+        self.queue.add(max(done.queued for done in answers))
+        self.input.add(max(done.batch.input for done in answers))
+        self.infer.add(max(done.batch.infer for done in answers))
+        self.output.add(max(done.batch.output for done in answers))
+
+
+class CountedRows:
+    """Rows of one variant, each request counted.
+
+    Args:
+        rows: where rows are answered.
+        statistics: where they are counted.
+    """
+
+    def __init__(self, rows: Rows, statistics: Statistics) -> None:
+        self._rows, self._statistics = rows, statistics
+
+    async def submit(self, row: Row[T]) -> Done[T]:
+        """Answer one row, a request of its own."""
+        return (await self.submit_all([row]))[0]
+
+    async def submit_all(self, rows: Sequence[Row[T]]) -> list[Done[T]]:
+        """Answer the rows of one request; the first that fails gives up the others.
+
+        Raises:
+            InferenceError: the model or the reading of its outputs failed on a row.
+        """
+        started = perf_counter()
+        try:
+            answers = await self._answers(rows)
+        except asyncio.CancelledError:
+            self._statistics.cancel.add(perf_counter() - started)
+            raise
+        except Exception:
+            self._statistics.fail.add(perf_counter() - started)
+            raise
+        self._statistics.answered(answers, perf_counter() - started)
+        return answers
+
+    async def _answers(self, rows: Sequence[Row[T]]) -> list[Done[T]]:
+        if len(rows) == 1:
+            return [await self._rows.submit(rows[0])]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._rows.submit(row)) for row in rows]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return [task.result() for task in tasks]

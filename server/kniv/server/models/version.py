@@ -1,0 +1,119 @@
+"""One version of a model while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from types import TracebackType
+
+from kniv.server.errors import NotFoundError, shown
+from kniv.server.models.opening import OpenedVersion
+from kniv.server.models.statistics import CountedRows, Statistics
+from kniv.server.pipeline.annotate import Annotator
+from kniv.server.repository.metadata import Metadata
+from kniv.server.scheduling.batcher import Batcher
+from kniv.server.scheduling.forming import BatchLimits
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How the server runs models.
+
+    Attributes:
+        executor: threads of the runs.
+        parallel: runs side by side a variant, where its configuration does not say.
+        limits: size of a batch.
+    """
+
+    executor: Executor
+    parallel: int
+    limits: BatchLimits
+
+
+class LoadedVersion:
+    """A version that answers, until it is retired and its last lease has ended.
+
+    Args:
+        opened: the version's files and sessions.
+        options: how to run it.
+    """
+
+    def __init__(self, opened: OpenedVersion, options: RunOptions) -> None:
+        self.opened = opened
+        self.model, self.number = opened.files.model, opened.files.version
+        self.statistics = Statistics()
+        self.rows: dict[str, CountedRows] = {}
+        self._annotators: dict[str, Annotator] = {}
+        for name, variant in opened.variants.items():
+            parallel = variant.instances or options.parallel
+            batcher = Batcher(variant.sessions[0], options.executor, parallel, options.limits, self.statistics.batch)
+            self.rows[name] = CountedRows(batcher, self.statistics)
+            self._annotators[name] = Annotator(opened.labels, opened.encoder, self.rows[name])
+        self._leases = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def default_variant(self) -> str:
+        """The variant that answers where none is named."""
+        return next(iter(self.rows))
+
+    def lease(self, variant: str) -> Lease:
+        """Hold the version for a request.
+
+        Args:
+            variant: name of the variant; empty for the default one.
+
+        Raises:
+            NotFoundError: there is no such variant.
+        """
+        name = variant or self.default_variant
+        if name not in self.rows:
+            known = ", ".join(self.rows)
+            raise NotFoundError(
+                f"model '{self.model}' version {self.number} has no variant {shown(name)}; there are: {known}"
+            )
+        self._leases += 1
+        self._unused.clear()
+        return Lease(self, name, self._annotators[name])
+
+    async def unused(self) -> None:
+        """Wait until no lease is left."""
+        await self._unused.wait()
+
+    def ended(self) -> None:
+        """A lease has ended; called by it alone."""
+        self._leases -= 1
+        if not self._leases:
+            self._unused.set()
+
+
+class Lease:
+    """The right to use one variant of a version: what a request runs on, from its start to its end.
+
+    A version that is reloaded or unloaded goes on for those that hold it.
+    """
+
+    def __init__(self, loaded: LoadedVersion, variant: str, annotator: Annotator) -> None:
+        self.version, self.variant, self.annotator = loaded, variant, annotator
+        self._held = True
+
+    @property
+    def limits(self) -> Metadata:
+        """The version's limits."""
+        return self.version.opened.limits
+
+    def release(self) -> None:
+        """End the lease; a second time does nothing."""
+        if self._held:
+            self._held = False
+            self.version.ended()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,146 @@
+"""One ModelInfer request on its way: read, run row by row through the model's scheduler, packed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from tritonclient.grpc import service_pb2 as pb
+
+from kniv.server.errors import InvalidRequestError
+from kniv.server.models.catalogue import Catalogue
+from kniv.server.models.version import Lease
+from kniv.server.scheduling.row import Row
+from kniv.server.services.inference.outputs import Answers, asked_for, outputs_of
+from kniv.server.services.inference.parameters import named, version_of, wishes_of
+from kniv.server.services.inference.tensors import Bounds, Inputs, read_inputs
+
+T = TypeVar("T")
+
+_SHORT = 1 << 17  # bytes up to which reading and packing are not worth a thread
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceLimits:
+    """What raw requests may ask for.
+
+    Attributes:
+        response_bytes: tensors of one response; and of all that a stream has in flight.
+        requests: requests of one stream in flight.
+    """
+
+    response_bytes: int = 256 << 20
+    requests: int = 64
+
+
+class Work:
+    """A request that has been read and found good. It holds its model version until it is released.
+
+    Args:
+        lease: what it runs on.
+        request_id: the caller's name for it.
+        inputs: its tensors.
+        answers: where its outputs go.
+        outputs: their names.
+        priority: its level.
+        size: bytes of the response's tensors.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        request_id: str,
+        inputs: Inputs,
+        answers: Answers,
+        outputs: tuple[str, ...],
+        priority: int,
+        size: int,
+    ) -> None:
+        self.size = size
+        self._lease, self._id = lease, request_id
+        self._inputs, self._answers, self._outputs, self._priority = inputs, answers, outputs, priority
+
+    def release(self) -> None:
+        """Hold the model version no longer; a second time does nothing."""
+        self._lease.release()
+
+    async def answer(self, in_stream: bool) -> bytes:
+        """Run the rows.
+
+        Args:
+            in_stream: whether the response goes on a stream, or answers a call of its own.
+
+        Returns:
+            The ModelStreamInferResponse or ModelInferResponse, serialised.
+
+        Raises:
+            InferenceError: the model failed on a row.
+        """
+        await self._lease.version.rows[self._lease.variant].submit_all(self._rows())
+        return await _aside(self.size, lambda: self._packed(in_stream))
+
+    def _rows(self) -> list[Row[None]]:
+        ids, lengths, predicates = self._inputs.ids, self._inputs.lengths, self._inputs.predicates
+        return [
+            Row(
+                ids=ids[row, : lengths[row]],
+                predicate=int(predicates[row]),
+                outputs=self._outputs,
+                read=partial(self._answers.write, row),
+                priority=self._priority,
+            )
+            for row in range(len(ids))
+        ]
+
+    def _packed(self, in_stream: bool) -> bytes:
+        message = pb.ModelStreamInferResponse() if in_stream else pb.ModelInferResponse()
+        response = message.infer_response if in_stream else message
+        response.id = self._id
+        response.model_name = self._lease.version.model
+        response.model_version = str(self._lease.version.number)
+        response.parameters["variant"].string_param = self._lease.variant
+        if in_stream:
+            response.parameters["triton_final_response"].bool_param = True
+        self._answers.fill(response)
+        content: bytes = message.SerializeToString()
+        return content
+
+
+async def admit(message: pb.ModelInferRequest, catalogue: Catalogue, limits: InferenceLimits) -> Work:
+    """Read and check a request, and take hold of its model version.
+
+    Raises:
+        InvalidRequestError: the request cannot be served as it is.
+        UnsupportedError: it asks for a part of the protocol that is not served.
+        NotFoundError, NotReadyError: its model, version or variant cannot be had.
+    """
+    wishes = wishes_of(message)
+    name, version = named(message.model_name, "model_name"), version_of(message.model_version, "model_version")
+    lease = catalogue.lease(name, version, wishes.variant)
+    try:
+        opened = lease.version.opened
+        priority = wishes.level(opened.config.batching)
+        outputs = asked_for(message, outputs_of(opened.message))
+        bounds = Bounds(opened.config.max_batch_size, lease.limits.max_subwords, opened.encoder.vocabulary)
+        inputs = await _aside(message.ByteSize(), lambda: read_inputs(message, bounds))
+        rows, subwords = inputs.ids.shape
+        size = sum(output.size(rows, subwords) for output in outputs)
+        if size > limits.response_bytes:
+            problem = (
+                f"they would take {size} bytes; at most {limits.response_bytes} a response: "
+                "name the outputs that are needed, or send fewer rows"
+            )
+            raise InvalidRequestError("outputs", problem)
+        names = tuple(output.name for output in outputs)
+        return Work(lease, message.id, inputs, Answers(outputs, rows, subwords), names, priority, size)
+    except BaseException:
+        lease.release()
+        raise
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """Do work on so many bytes: at once, or in a thread so that the loop goes on."""
+    return work() if size <= _SHORT else await asyncio.to_thread(work)

@@ -1,0 +1,165 @@
+"""inference.GRPCInferenceService on grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from kniv.server.errors import InferenceError, ServeError, StoppingError, UnsupportedError
+from kniv.server.models.catalogue import Catalogue
+from kniv.server.models.control import ModelControl
+from kniv.server.models.modes import ControlMode
+from kniv.server.services.access import Access
+from kniv.server.services.inference import admin, logs
+from kniv.server.services.inference.infer import InferenceLimits, admit
+from kniv.server.services.inference.metadata import model_config, model_metadata, server_metadata
+from kniv.server.services.inference.parameters import named, version_of
+from kniv.server.services.inference.statistics import model_statistics
+from kniv.server.services.inference.stream import InferenceStream
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVICE = _DESCRIPTOR.full_name
+_USUAL_LIMITS = InferenceLimits()
+
+
+class InferenceService:
+    """Serves raw tensors, and the control of the repository, to clients of KServe v2 and Triton.
+
+    Args:
+        catalogue: the models.
+        control: loads and unloads them.
+        draining: set when the server is about to stop.
+        access: guard of the calls that change what the server does.
+        limits: what raw requests may ask for.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        control: ModelControl,
+        draining: asyncio.Event,
+        access: Access,
+        limits: InferenceLimits = _USUAL_LIMITS,
+    ) -> None:
+        self._catalogue, self._control, self._draining = catalogue, control, draining
+        self._access = access
+        self._admit = partial(admit, catalogue=catalogue, limits=limits)
+        self._limits = limits
+        self._calls = Calls()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register with a server."""
+        methods: dict[str, Method] = {
+            "ServerLive": _plain(lambda request: pb.ServerLiveResponse(live=True)),
+            "ServerReady": _plain(lambda request: pb.ServerReadyResponse(ready=self._ready())),
+            "ServerMetadata": _plain(lambda request: server_metadata()),
+            "ModelReady": _plain(self._model_ready),
+            "ModelMetadata": _plain(partial(model_metadata, catalogue=self._catalogue)),
+            "ModelConfig": _plain(partial(model_config, catalogue=self._catalogue)),
+            "ModelStatistics": _plain(partial(model_statistics, catalogue=self._catalogue)),
+            "ModelInfer": self._infer,
+            "RepositoryIndex": _awaited(partial(admin.repository_index, control=self._control)),
+            "RepositoryModelLoad": self._guarded(_awaited(partial(admin.load, control=self._control))),
+            "RepositoryModelUnload": self._guarded(_awaited(partial(admin.unload, control=self._control))),
+            "LogSettings": self._log_settings,
+            "TraceSetting": self._trace_setting,
+        }
+        handlers: dict[str, Any] = {}
+        for call in _DESCRIPTOR.methods:
+            kind = getattr(pb, call.input_type.name)
+            method = methods.get(call.name, _shared_memory)
+            handlers[call.name] = unary(self._calls.counted(method), kind)
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._calls.counted(self._stream))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        await self._calls.idle()
+
+    def _ready(self) -> bool:
+        """Whether there is a model to send requests to; where callers load them, whether they may."""
+        if self._draining.is_set():
+            return False
+        if self._control.mode is ControlMode.EXPLICIT:
+            return True
+        return any(entry.ready for name in self._catalogue.names() for entry in self._catalogue.versions(name).values())
+
+    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
+        name, version = named(request.name, "name"), version_of(request.version, "version")
+        versions = self._catalogue.models.get(name, {})
+        ready = any(entry.ready for number, entry in versions.items() if version in (0, number))
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
+        work = await self._admit(request)
+        try:
+            return await work.answer(in_stream=False)
+        finally:
+            work.release()
+
+    async def _stream(self, _requests: object, context: Context) -> None:
+        wire = Wire(context, pb.ModelInferRequest)
+        stream = InferenceStream(self._admit, self._limits, wire.read, wire.write, self._draining)
+        try:
+            if not await stream.run():
+                raise StoppingError("the server is stopping; send what has no answer yet to another")
+        except ServeError as error:
+            await abort(context, error)
+        except ExceptionGroup as failures:
+            if failures.subgroup(ClientGoneError) is None:
+                log.exception("a stream of raw requests failed")
+                await abort(context, InferenceError("internal error; the server's log has it"))
+            log.info("a client went away before its stream had ended")
+
+    async def _log_settings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
+        if request.settings:
+            self._access.check(context.invocation_metadata())
+            logs.change_log_settings(request)
+        return logs.log_settings()
+
+    async def _trace_setting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:
+        if request.settings:
+            self._access.check(context.invocation_metadata())
+        if request.model_name:
+            self._catalogue.versions(request.model_name)
+        return logs.trace_setting(request)
+
+    def _guarded(self, method: Method) -> Method:
+        """The method, for administrators alone."""
+
+        async def guarded(request: Any, context: Context) -> Any:
+            self._access.check(context.invocation_metadata())
+            return await method(request, context)
+
+        return guarded
+
+
+def _plain(answer: Callable[[Any], Any]) -> Method:
+    """A method that needs neither the call nor the loop."""
+
+    async def method(request: Any, context: Context) -> Any:
+        return answer(request)
+
+    return method
+
+
+def _awaited(answer: Callable[[Any], Awaitable[Any]]) -> Method:
+    """A method that does not need the call."""
+
+    async def method(request: Any, context: Context) -> Any:
+        return await answer(request)
+
+    return method
+
+
+async def _shared_memory(request: Any, context: Context) -> Any:
+    raise UnsupportedError("shared memory is not served; send and take tensors in the messages")

@@ -1,0 +1,163 @@
+"""What all services of ours share: calls parsed here, their errors as statuses, and both ends of a stream.
+
+Requests are parsed here, not by gRPC, which would answer one that cannot be parsed with UNKNOWN and end a
+stream for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from kniv.server.errors import InvalidRequestError, ServeError, StoppingError
+from kniv.server.services.status import CODES, rpc_status
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Method: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
+M = TypeVar("M", bound=Message)
+
+
+class ClientGoneError(Exception):
+    """The call cannot be read from or written to any more."""
+
+
+class Calls:
+    """Counts the calls under way."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._idle = asyncio.Event()
+
+    def counted(self, method: Method) -> Method:
+        """The method, counted among the calls under way while it runs."""
+
+        async def run(request: Any, context: Context) -> Any:
+            self._open += 1
+            try:
+                return await method(request, context)
+            finally:
+                self._open -= 1
+                self._idle.set()
+
+        return run
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        while self._open:
+            self._idle.clear()
+            await self._idle.wait()
+
+
+class Wire(Generic[M]):
+    """Both ends of a stream, whose failures all mean the same.
+
+    Args:
+        context: the call.
+        kind: type of its requests.
+    """
+
+    def __init__(self, context: Context, kind: type[M]) -> None:
+        self._context, self._kind = context, kind
+
+    async def read(self) -> M | None:
+        """The next request, None at the client's half-close.
+
+        Raises:
+            InvalidRequestError: it cannot be parsed.
+            ClientGoneError: nothing can be read any more.
+        """
+        try:
+            content = await self._context.read()
+        except Exception as error:
+            raise ClientGoneError from error
+        return None if content is grpc.aio.EOF else parsed(self._kind, content)
+
+    async def write(self, response: bytes) -> None:
+        """Put a response on the wire.
+
+        Raises:
+            ClientGoneError: nothing can be written any more.
+        """
+        try:
+            await self._context.write(response)
+        except Exception as error:
+            raise ClientGoneError from error
+
+
+async def incoming(
+    read: Callable[[], Awaitable[M | None]], draining: asyncio.Event
+) -> AsyncGenerator[M | InvalidRequestError]:
+    """A stream's requests until the client's half-close; for one that cannot be parsed, its error.
+
+    Args:
+        read: see :meth:`Wire.read`.
+        draining: set when the server is to stop: nothing more is read then.
+
+    Raises:
+        StoppingError: the server stopped reading before the client's half-close.
+    """
+    stop = asyncio.create_task(draining.wait())
+    try:
+        while not stop.done():
+            request = asyncio.ensure_future(read())
+            try:
+                await asyncio.wait({request, stop}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not request.done():
+                    request.cancel()
+            if not request.done():
+                break
+            try:
+                message = request.result()
+            except InvalidRequestError as error:
+                yield error
+                continue
+            if message is None:
+                return
+            yield message
+        raise StoppingError("the server is stopping; send what has no answer yet to another")
+    finally:
+        stop.cancel()
+
+
+def unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that parses its request and turns errors into statuses.
+
+    Args:
+        method: what answers: with a message, or with one that is serialised already.
+        kind: type of the request.
+    """
+
+    async def handle(content: bytes, context: Context) -> bytes:
+        try:
+            response: Message | bytes = await method(parsed(kind, content), context)
+            return response if isinstance(response, bytes) else response.SerializeToString()
+        except ServeError as error:
+            await abort(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def parsed(kind: type[M], content: bytes) -> M:
+    """A message from its bytes.
+
+    Raises:
+        InvalidRequestError: the bytes are no such message.
+    """
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        problem = "cannot be parsed: it is no protobuf message of its type, or a string in it is no UTF-8"
+        raise InvalidRequestError("message", problem) from error
+
+
+async def abort(context: Context, error: ServeError) -> NoReturn:
+    """End a call with the status of an error and its details."""
+    status = rpc_status(error)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(CODES[status.code], status.message, details)
+    raise AssertionError("abort returned")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kniv.server.models.catalogue import Catalogue
+from kniv.server.models.control import ModelControl
+from kniv.server.models.modes import ControlMode
+from kniv.server.models.version import RunOptions
+from kniv.server.scheduling.forming import BatchLimits
+
+MakeControl = Callable[[Path, ControlMode], ModelControl]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, tiny: Path) -> Path:
+    """A repository with the tiny model, versions 1 and 2, both served."""
+    root = tmp_path / "models"
+    for version in "12":
+        shutil.copytree(tiny, root / "tiny" / version)
+    (root / "tiny" / "config.pbtxt").write_text("version_policy { all {} }")
+    return root
+
+
+@pytest.fixture
+def make_control() -> Iterator[MakeControl]:
+    with ThreadPoolExecutor(1) as executor:
+        yield lambda root, mode: ModelControl(
+            root, Catalogue(), RunOptions(executor, 1, BatchLimits()), threads=1, device="cpu", mode=mode
+        )
