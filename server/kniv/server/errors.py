@@ -8,6 +8,8 @@
     ├── NotAllowedError         the server is set up to refuse this
     ├── DeniedError             the caller may not do this
     ├── UnsupportedError        a part of the protocol that is not served here
+    ├── OverloadedError         no room now: says why, and when to try again
+    ├── DeadlineError           the time for it is over
     ├── StoppingError           the server is about to stop
     ├── RepositoryError         a model on disk is incomplete or broken: names the file
     └── InferenceError          the model failed on a row
@@ -66,6 +68,23 @@ class DeniedError(ServeError):
 
 class UnsupportedError(ServeError):
     """A part of the protocol that this server has no use for."""
+
+
+class OverloadedError(ServeError):
+    """The server holds as much work as it may.
+
+    Args:
+        reason: which bound is reached, for example ``queue_full``.
+        retry_after: seconds after which there may be room.
+    """
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(f"no room for more work now ({reason}); try again in {retry_after:.3f} s")
+        self.reason, self.retry_after = reason, retry_after
+
+
+class DeadlineError(ServeError):
+    """The deadline has passed, or the queue timeout of the priority level, before there was an answer."""
 
 
 class StoppingError(ServeError):

@@ -4,32 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.server.repository.hub_stub import COMMIT, Hub, Remote, serving
+from tests.server.repository.hub_stub import COMMIT, GRAPH, Hub, Remote, published, serving, small
 
 from kniv.server.repository.layout import find, models
 from kniv.server.repository.manifest import verify
 from kniv.server.repository.published import family_labels
 
 from .conftest import Run
-
-GRAPH = "onnx/cascade-int8.onnx"
-
-
-def published(mini: Path) -> dict[str, Remote]:
-    """The embedded model, as the family's repositories lay theirs out."""
-    metadata = json.loads((mini / "metadata.json").read_text())
-    return {
-        GRAPH: Remote((mini / "cascade-int8.onnx").read_bytes()),
-        "tokenizer.json": Remote((mini / "tokenizer.json").read_bytes(), lfs=False),
-        "metadata.json": Remote(json.dumps(metadata).encode(), lfs=False),
-        "model.pt": Remote(b"never asked for"),
-        "README.md": Remote(b"never asked for", lfs=False),
-    }
-
-
-def small() -> dict[str, Remote]:
-    """Files that no graph is among: for what goes wrong before anyone looks into them."""
-    return {GRAPH: Remote(bytes(range(256)) * 4096), "tokenizer.json": Remote(b"{}", lfs=False)}
 
 
 def assert_nothing_installed(root: Path) -> None:
@@ -69,26 +50,6 @@ def test_a_published_model_becomes_a_version_at_its_commit(mini: Path, repositor
     assert (checked.returncode, checked.stdout) == (0, "kniv-small 1 int8: ok\n")
 
 
-def test_a_newer_commit_becomes_the_next_version_and_a_pinned_one_stays_itself(
-    mini: Path, repository: Path, kniv_serve: Run
-) -> None:
-    newer = "f" * 40
-    hub = Hub(published(mini), repository="someone/my.model", branches={"main": newer, "v1": COMMIT})
-    with serving(hub):
-        for revision, version in ((COMMIT, 1), ("main", 2), ("v1", 1)):
-            done = kniv_serve("pull", "someone/my.model", "--revision", revision, HF_ENDPOINT=hub.endpoint)
-            assert done.returncode == 0, done.stderr
-            assert f"my.model/{version} " in done.stdout
-        forced = kniv_serve("pull", hub.repository, "--version", "1", "--force", HF_ENDPOINT=hub.endpoint)
-        assert forced.returncode == 0, forced.stderr
-        taken = kniv_serve("pull", hub.repository, "--version", "1", "--revision", "v1", HF_ENDPOINT=hub.endpoint)
-    assert (taken.returncode, "--force" in taken.stderr) == (1, True)
-    commits = [
-        json.loads((repository / f"my.model/{v}/metadata.json").read_text())["source"]["revision"] for v in (1, 2)
-    ]
-    assert commits == [newer, newer]
-
-
 def test_a_broken_connection_is_taken_up_where_it_broke(mini: Path, repository: Path, kniv_serve: Run) -> None:
     hub = Hub(published(mini))
     hub.files[GRAPH].cuts = [9_000_000, 3_000_000, 2_000_000]
@@ -103,34 +64,6 @@ def test_a_broken_connection_is_taken_up_where_it_broke(mini: Path, repository: 
     assert (repository / "kniv-small/1/cascade-int8.onnx").read_bytes() == hub.files[GRAPH].content
     starts = [int(asked.removeprefix("bytes=").rstrip("-") or 0) for asked in hub.ranges(GRAPH)]
     assert starts == [0, 9_000_000, 9_000_000, 12_000_000, 14_000_000]
-
-
-@pytest.mark.parametrize(
-    ("fault", "flags", "told"),
-    [
-        ({"stated_sha256": "0" * 64}, (), "checksum"),
-        ({"stated_size": 1000}, (), "states 1,000 bytes but sends 1,048,576"),
-        ({"stated_size": 2_000_000}, (), "states 2,000,000 bytes but sends 1,048,576"),
-        ({"endless": True}, (), "sends more"),
-        ({"stated_size": 5 << 30}, (), "--max-file-bytes"),
-        ({}, ("--max-file-bytes", "1000"), "--max-file-bytes"),
-        ({"stated_sha256": "../../x"}, (), "states no checksum"),
-        ({}, ("--variant", "fp16"), "published are: int8"),
-    ],
-)
-def test_a_hub_that_lies_leaves_nothing(
-    repository: Path, kniv_serve: Run, fault: dict[str, object], flags: tuple[str, ...], told: str
-) -> None:
-    hub = Hub(small())
-    for name, value in fault.items():
-        setattr(hub.files[GRAPH], name, value)
-    with serving(hub):
-        done = kniv_serve("pull", "kniv-small", *flags, HF_ENDPOINT=hub.endpoint)
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert_nothing_installed(repository)
-    assert not list(repository.rglob("*.part"))
 
 
 def test_a_hub_that_stalls_is_given_up(repository: Path, kniv_serve: Run) -> None:
@@ -150,14 +83,12 @@ def test_a_hub_that_stalls_is_given_up(repository: Path, kniv_serve: Run) -> Non
     ("arguments", "environment", "told"),
     [
         (("kniv-large",), {}, "no such repository"),
-        (("kniv-small", "--revision", "v9"), {}, "no revision 'v9'"),
         (("kniv-small",), {"HF_TOKEN": ""}, "set HF_TOKEN"),
         (("kniv-small",), {"HF_TOKEN": "hf_wrong"}, "set HF_TOKEN"),
+        (("kniv-small",), {"HF_TOKEN": "hf_wröng"}, "HF_TOKEN has characters"),
+        (("kniv-small",), {"HF_TOKEN": "hf_wr\x01ng"}, "HF_TOKEN has characters"),
         (("kniv-small",), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
         (("kniv-small",), {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot reach http://127.0.0.1:9"),
-        (("kniv-tiny",), {}, "must be one of kniv-xsmall"),
-        (("../evil/name",), {}, "must be one of kniv-xsmall"),
-        (("a/..",), {}, "must be one of kniv-xsmall"),
         (("kniv-small", "--version", "1"), {"KNIV_MODEL_REPOSITORY": "/proc/nowhere"}, "cannot be written"),
     ],
 )
@@ -169,7 +100,7 @@ def test_what_cannot_be_had_is_told_in_one_line(
     assert done.returncode == 1
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
-    assert "hf_" not in done.stderr.replace("hf_hub", "")
+    assert "hf_" not in done.stderr
     assert_nothing_installed(repository)
 
 
@@ -179,23 +110,3 @@ def test_the_token_goes_to_the_hub(mini: Path, repository: Path, kniv_serve: Run
     assert done.returncode == 0, done.stderr
     assert "hf_right" not in done.stdout + done.stderr
     assert "hf_right" not in (repository / "kniv-small/1/metadata.json").read_text()
-
-
-@pytest.mark.parametrize("broken", ["graph", "tokenizer", "metadata", "labels"])
-def test_a_model_that_cannot_be_served_is_not_installed(
-    mini: Path, repository: Path, kniv_serve: Run, broken: str
-) -> None:
-    files = published(mini)
-    if broken == "graph":
-        files[GRAPH].content = files[GRAPH].content[:-1000]
-    elif broken == "tokenizer":
-        files["tokenizer.json"].content = b"{}"
-    elif broken == "metadata":
-        files["metadata.json"].content = b"[" * 100_000
-    else:
-        labels = json.loads(family_labels().to_json())
-        files["metadata.json"].content = json.dumps({"labels": labels | {"cls": ["inform"]}}).encode()
-    with serving(Hub(files)) as hub:
-        done = kniv_serve("pull", "kniv-small", HF_ENDPOINT=hub.endpoint)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert_nothing_installed(repository)

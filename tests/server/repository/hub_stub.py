@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+GRAPH = "onnx/cascade-int8.onnx"
 BLOCK = 1 << 16
 
 
@@ -81,6 +83,23 @@ class Hub:
                 entry["lfs"] = {"size": size, "sha256": digest, "pointerSize": 134}
             siblings.append(entry)
         return {"id": self.repository, "modelId": self.repository, "sha": commit, "siblings": siblings}
+
+
+def published(mini: Path) -> dict[str, Remote]:
+    """The embedded model, as the family's repositories lay theirs out."""
+    metadata = json.loads((mini / "metadata.json").read_text())
+    return {
+        GRAPH: Remote((mini / "cascade-int8.onnx").read_bytes()),
+        "tokenizer.json": Remote((mini / "tokenizer.json").read_bytes(), lfs=False),
+        "metadata.json": Remote(json.dumps(metadata).encode(), lfs=False),
+        "model.pt": Remote(b"never asked for"),
+        "README.md": Remote(b"never asked for", lfs=False),
+    }
+
+
+def small() -> dict[str, Remote]:
+    """Files that no graph is among: for what goes wrong before anyone looks into them."""
+    return {GRAPH: Remote(bytes(range(256)) * 4096), "tokenizer.json": Remote(b"{}", lfs=False)}
 
 
 @contextmanager

@@ -65,7 +65,6 @@ dynamic_batching {
 }
 optimization {
   graph { level: -1 }
-  cuda { graphs: true }
   execution_accelerators { gpu_execution_accelerator [ {
     name: "cuda" parameters { key: "use_tf32" value: "false" } parameters { key: "arena_extend_strategy" value: "1" }
   } ] }
@@ -99,7 +98,6 @@ def test_every_setting_is_read() -> None:
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
-        "enable_cuda_graph": "1",
     }
     assert config.runtime == RuntimeOptions({"cpu": ("fp32", "int8")}, 2, "basic", False, False, cuda, True)
     inputs = {
@@ -212,12 +210,19 @@ def test_what_has_no_effect_may_be_said_with_its_default() -> None:
 
 
 def test_options_given_in_two_places_are_refused() -> None:
-    accelerator = 'optimization {{ {} execution_accelerators {{ gpu_execution_accelerator {{ name: "cuda" {} }} }} }}'
-    graphs = accelerator.format("cuda { graphs: true }", 'parameters { key: "enable_cuda_graph" value: "0" }')
-    assert "optimization.cuda.graphs: is set as enable_cuda_graph too" in refused(graphs)
+    accelerator = 'optimization {{ execution_accelerators {{ gpu_execution_accelerator {{ name: "cuda" {} }} }} }}'
     limit = 'parameters { key: "gpu_mem_limit" value { string_value: "9" } }'
-    both = limit + accelerator.format("", 'parameters { key: "gpu_mem_limit" value: "9" }')
+    both = limit + accelerator.format('parameters { key: "gpu_mem_limit" value: "9" }')
     assert 'parameters["gpu_mem_limit"]: is set in the model\'s parameters too' in refused(both)
+
+
+def test_cuda_graphs_are_refused_with_the_reason() -> None:
+    option = 'name: "cuda" parameters { key: "enable_cuda_graph" value: "1" }'
+    for text in (
+        "optimization { cuda { graphs: true } }",
+        f"optimization {{ execution_accelerators {{ gpu_execution_accelerator {{ {option} }} }} }}",
+    ):
+        assert "replays one shape" in refused(text)
 
 
 def test_a_version_that_is_named_and_not_there_is_an_error() -> None:
@@ -273,6 +278,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_bytes(b'name: "\xff"')
     with pytest.raises(RepositoryError, match=r"config\.pbtxt: cannot be read"):
+        load_config(tmp_path)
+    path.write_text("#" + "é" * 200_000)
+    with pytest.raises(RepositoryError, match=r"config\.pbtxt: is longer than"):
         load_config(tmp_path)
     path.unlink()
     path.symlink_to(path)

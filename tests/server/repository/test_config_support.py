@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format, text_format
 from google.protobuf.descriptor import Descriptor
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.server.repository.configs import configurations
 from tritonclient.grpc import model_config_pb2
@@ -103,7 +103,7 @@ def test_a_field_that_is_not_supported_is_refused_by_its_name(path: str) -> None
 
 
 @given(configurations())
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_text_and_json_say_the_same(message: model_config_pb2.ModelConfig) -> None:
     from_text = parse_config(text_format.MessageToString(message), PATH, "m")
     pointed = text_format.MessageToString(message, pointy_brackets=True, use_short_repeated_primitives=True)
@@ -133,8 +133,10 @@ _PIECES = st.sampled_from(
 )
 
 
+# protobuf's text format decodes escapes with Python's own codec, which warns of unknown ones.
+@pytest.mark.filterwarnings("ignore:.*unicode_escape.*:DeprecationWarning")
 @given(configurations(), st.data())
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_broken_text_is_never_more_than_an_error_of_the_repository(
     message: model_config_pb2.ModelConfig, data: st.DataObject
 ) -> None:
@@ -157,7 +159,7 @@ def test_broken_text_is_never_more_than_an_error_of_the_repository(
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(FIELDS) | st.text(), inner),
     )
 )
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_json_of_any_shape_is_never_more_than_an_error_of_the_repository(value: object) -> None:
     try:
         config_from_json(json.dumps(value), "m")

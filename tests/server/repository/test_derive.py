@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from tests.server.repository.configs import configurations
 from tritonclient.grpc import model_config_pb2
 
@@ -66,7 +66,7 @@ def test_what_is_written_stays() -> None:
 
 
 @given(configurations())
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_complete_configuration_means_the_same_when_it_is_read_again(
     message: model_config_pb2.ModelConfig,
 ) -> None:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kniv.server.errors import InvalidRequestError, NotFoundError, RepositoryError
@@ -108,6 +108,7 @@ def test_a_model_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 
 
 @given(st.text(st.sampled_from("a./\\\0~ é\n"), max_size=8))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_name_leads_out_of_the_repository(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "r"

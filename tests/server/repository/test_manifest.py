@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kniv.server.errors import RepositoryError
@@ -166,6 +166,7 @@ def test_a_list_is_no_way_to_open_pipes_or_folders(folder: Path) -> None:
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_list_breaks_the_comparison(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("version")
     (folder / SUMS).write_bytes(content)

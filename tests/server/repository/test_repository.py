@@ -7,34 +7,7 @@ import pytest
 
 from kniv.server.errors import RepositoryError
 from kniv.server.repository.labels import Labels
-from kniv.server.repository.layout import scan
 from kniv.server.repository.metadata import Metadata
-
-
-def graph(root: Path, *parts: str) -> None:
-    path = root.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def test_versions_are_positive_numbers_newest_first(tmp_path: Path) -> None:
-    for version in ("1", "10", "2", "0", "007", "abc", "-3", "1.5"):
-        graph(tmp_path, "b", version, "cascade.onnx")
-    graph(tmp_path, "a", "1", "cascade-int8.onnx")
-    graph(tmp_path, "a", "1", "cascade.onnx")
-    graph(tmp_path, ".hidden", "1", "cascade.onnx")
-    (tmp_path / "README.md").touch()
-    found = scan(tmp_path)
-    assert [(files.model, files.version) for files in found] == [("a", 1), ("b", 10), ("b", 2), ("b", 1)]
-    assert list(found[0].graphs) == ["int8", "fp32"]
-
-
-def test_a_missing_and_an_empty_repository_say_so(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryError, match="no such model repository"):
-        scan(tmp_path / "nowhere")
-    with pytest.raises(RepositoryError, match="holds no model"):
-        scan(tmp_path)
-
 
 LISTS = {"pos": ["X"], "ner": ["O", "B-a"], "srl": ["O", "V"], "cls": ["a", "b"], "deprel": ["root", "dep"]}
 

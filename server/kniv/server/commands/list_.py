@@ -6,10 +6,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 
 from kniv.server.commands.options import DEFAULT_REPOSITORY, Repository, told
 from kniv.server.errors import RepositoryError
@@ -19,6 +16,7 @@ if TYPE_CHECKING:
     from kniv.server.repository.layout import ModelFolder, VersionFiles
 
 _SHOWN_COMMIT = 12
+_TITLES = ["MODEL", "VERSION", "SERVED", "VARIANTS", "SOURCE"]
 
 
 def list_(
@@ -33,7 +31,7 @@ def list_(
     if format_ == "json":
         print(json.dumps(found, indent=1))
     else:
-        Console(soft_wrap=True).print(_table(found))
+        _print_table(found)
 
 
 def _model(folder: ModelFolder) -> dict[str, Any]:
@@ -65,23 +63,23 @@ def _version(files: VersionFiles, served: bool) -> dict[str, Any]:
     }
 
 
-def _table(models: list[dict[str, Any]]) -> Table:
-    table = Table("model", "version", "served", "variants", "source", box=None, pad_edge=False, header_style="bold")
+def _print_table(models: list[dict[str, Any]]) -> None:
+    rows = [_TITLES]
     for model in models:
         if model["problem"]:
-            table.add_row(
-                escape(model["name"]), "", "", "", escape(f"cannot be served: {model['problem']}"), style="red"
-            )
+            rows.append([model["name"], "", "", "", f"cannot be served: {model['problem']}"])
         elif not model["versions"]:
             hint = f"kniv-serve pull {model['name']}" if model["name"] in FAMILY else "no version folder"
-            table.add_row(escape(model["name"]), "-", "", "", hint)
+            rows.append([model["name"], "", "", "", hint])
         for version in model["versions"]:
             variants = ", ".join(f"{name} {decimal(size)}" for name, size in version["variants"].items())
-            served = "yes" if version["served"] else ""
-            table.add_row(
-                escape(model["name"]), str(version["version"]), served, variants, escape(_told(version["source"]))
-            )
-    return table
+            served = "yes" if version["served"] else "no"
+            rows.append([model["name"], str(version["version"]), served, variants, _told(version["source"])])
+    # Names and sources come from files that anyone may have written: nothing of them may steer the terminal.
+    rows = [["".join(c if c.isprintable() else "?" for c in cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _told(source: dict[str, Any]) -> str:

@@ -121,7 +121,7 @@ class ModelControl:
         """
         found: dict[str, dict[int, VersionEntry]] = {}
         for folder in await asyncio.to_thread(models, self.root):
-            entries = {files.version: VersionEntry(State.UNAVAILABLE) for files in folder.versions}
+            entries = {files.version: VersionEntry(State.UNAVAILABLE, folder.problem) for files in folder.versions}
             found[folder.name] = entries
         for name, known in self.catalogue.models.items():
             found.setdefault(name, {}).update(known)
@@ -203,7 +203,7 @@ class ModelControl:
             await self._load_version(files, config)
 
     async def _unchanged(self, entry: VersionEntry, files: VersionFiles, config: ModelConfig) -> bool:
-        if entry.loaded is None or entry.loaded.opened.config != config:
+        if entry.loaded is None or entry.loaded.opened.config.message != config.message:
             return False
         now: Snapshot = await asyncio.to_thread(Snapshot.of, files.folder)
         return now == entry.loaded.opened.snapshot

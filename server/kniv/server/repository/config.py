@@ -64,6 +64,8 @@ def load_config(folder: Path, *, default_device: Device = "cpu") -> ModelConfig:
             raise RepositoryError(path, "is no regular file")
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise RepositoryError(path, f"is longer than {MOST_BYTES:,} bytes; a configuration is not")
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RepositoryError(path, f"cannot be read: {error}") from error

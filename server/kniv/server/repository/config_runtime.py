@@ -18,7 +18,6 @@ _Reader = Callable[[str], str]
 # As Triton's ONNX Runtime backend reads the field.
 _LEVELS: Mapping[int, GraphLevel] = {0: "all", 1: "extended", -1: "basic", 2: "disable"}
 _YES, _NO = ("1", "true"), ("0", "false")
-_GRAPHS_OPTION = "enable_cuda_graph"
 
 # Triton's parameters that are not taken, and why.
 _REFUSED = {
@@ -26,6 +25,11 @@ _REFUSED = {
     "inter_op_thread_count": "runs go side by side: instance_group.count",
     "memory.enable_memory_arena_shrinkage": "switch the arena off: enable_mem_arena",
     "session.use_device_allocator_for_initializers": "weights are loaded as ONNX Runtime does by default",
+}
+
+_CUDA_REFUSED = {
+    "device_id": "is set by instance_group.gpus",
+    "enable_cuda_graph": "is not supported: a graph replays one shape, and batches have many",
 }
 
 
@@ -79,7 +83,6 @@ CUDA_OPTIONS: Mapping[str, _Reader] = {
     "do_copy_in_default_stream": _switch,
     "cudnn_conv_use_max_workspace": _switch,
     "cudnn_conv1d_pad_to_nc1d": _switch,
-    _GRAPHS_OPTION: _switch,
     "enable_skip_layer_norm_strict_mode": _switch,
     "fuse_conv_bias": _switch,
     "prefer_nhwc": _switch,
@@ -132,7 +135,7 @@ def read_runtime(message: model_config_pb2.ModelConfig, source: Source) -> Runti
 
 
 def _cuda(optimization: Any, parameters: Mapping[str, str], source: Source) -> dict[str, str]:
-    """Options of the CUDA provider, from the three places where Triton has them."""
+    """Options of the CUDA provider, from the two places where Triton has them."""
     options = {name: parameters[name] for name in _CUDA_PARAMETERS if name in parameters}
     where = "optimization.execution_accelerators.gpu_execution_accelerator"
     for index, accelerator in enumerate(optimization.execution_accelerators.gpu_execution_accelerator):
@@ -143,15 +146,11 @@ def _cuda(optimization: Any, parameters: Mapping[str, str], source: Source) -> d
         for key in sorted(accelerator.parameters):
             place = keyed(f"{where}[{index}].parameters", key)
             if key not in CUDA_OPTIONS:
-                hint = "is set by instance_group.gpus" if key == "device_id" else "is no option of the CUDA provider"
+                hint = _CUDA_REFUSED.get(key, "is no option of the CUDA provider")
                 raise source.error(place, f"{hint}; there are: {', '.join(CUDA_OPTIONS)}")
             if key in options:
                 raise source.error(place, "is set in the model's parameters too; keep one")
             options[key] = _read(CUDA_OPTIONS[key], accelerator.parameters[key], place, source)
-    if optimization.cuda.graphs:
-        if _GRAPHS_OPTION in options:
-            raise source.error("optimization.cuda.graphs", f"is set as {_GRAPHS_OPTION} too; keep one")
-        options[_GRAPHS_OPTION] = "1"
     return options
 
 

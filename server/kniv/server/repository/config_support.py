@@ -76,12 +76,12 @@ SUPPORT: Mapping[str, Support] = {
     "output.is_non_linear_format_io": _no(_TENSORRT),
     "batch_input": _no("A cascade has no inputs that tell of the whole batch."),
     "batch_output": _no("A cascade has no outputs that tell of the whole batch."),
-    "optimization": _yes("See below."),
+    "optimization": _yes("See the fields in it."),
     "optimization.graph": _yes("ONNX Runtime's graph optimisations."),
     "optimization.graph.level": _yes("As Triton's ONNX Runtime backend: 0 all, 1 extended, -1 basic, 2 none."),
     "optimization.priority": _no("For TensorRT. Requests have priorities: `dynamic_batching.priority_levels`."),
-    "optimization.cuda": _yes("CUDA graphs."),
-    "optimization.cuda.graphs": _yes("ONNX Runtime's `enable_cuda_graph`."),
+    "optimization.cuda": _yes("May stand there, with nothing in it."),
+    "optimization.cuda.graphs": _no("A CUDA graph replays one shape; batches have many."),
     "optimization.cuda.busy_wait_events": _no(_TENSORRT),
     "optimization.cuda.graph_spec": _no("For TensorRT; ONNX Runtime captures a graph by running a shape."),
     "optimization.cuda.output_copy_stream": _no(_TENSORRT),
@@ -89,7 +89,7 @@ SUPPORT: Mapping[str, Support] = {
     "optimization.execution_accelerators.gpu_execution_accelerator": _yes("At most one, for instances on a GPU."),
     "optimization.execution_accelerators.gpu_execution_accelerator.name": _yes('`"cuda"`; no other is built in.'),
     "optimization.execution_accelerators.gpu_execution_accelerator.parameters": _yes(
-        "Options of ONNX Runtime's CUDA provider; see below."
+        "Those of docs/repository.md, under Options of the CUDA provider."
     ),
     "optimization.execution_accelerators.cpu_execution_accelerator": _no("No other CPU provider is built in."),
     "optimization.input_pinned_memory": _yes("May be there without effect."),
@@ -124,7 +124,9 @@ SUPPORT: Mapping[str, Support] = {
     "ensemble_scheduling": _no(
         "The pipeline from text to annotations is the server's own: `kniv.v1.AnnotationService`."
     ),
-    "instance_group": _yes("Where instances run: on the CPU if not set. They share one session a variant and device."),
+    "instance_group": _yes(
+        "Where instances run; if not set, on the device that the server was told. They share a session."
+    ),
     "instance_group.name": _yes("For people; `<model>_<index>` if empty."),
     "instance_group.kind": _yes(
         "`KIND_CPU`, `KIND_GPU`, or `KIND_AUTO` for the device that the server was told. `KIND_MODEL` is not "
@@ -132,7 +134,7 @@ SUPPORT: Mapping[str, Support] = {
     ),
     "instance_group.count": _yes("Batches that run side by side on each device; 0 for the server's choice."),
     "instance_group.rate_limiter": _no("Instances share threads that the server limits."),
-    "instance_group.gpus": _yes("With `KIND_GPU`: their numbers; all if empty."),
+    "instance_group.gpus": _yes("With `KIND_GPU`: their numbers; GPU 0 if empty, where Triton takes all."),
     "instance_group.secondary_devices": _no(_TENSORRT),
     "instance_group.profile": _no(_TENSORRT),
     "instance_group.passive": _no("There would be no use for instances that take no requests."),
@@ -143,7 +145,7 @@ SUPPORT: Mapping[str, Support] = {
     ),
     "cc_model_filenames": _no("A graph is the same for all GPUs; variants are chosen by device: `parameters`."),
     "metric_tags": _no("Metrics carry model and version."),
-    "parameters": _yes("See below; a key that is not listed is an error."),
+    "parameters": _yes("Those of docs/repository.md, under Parameters; any other key is an error."),
     "parameters.string_value": _yes("The value."),
     "model_warmup": _yes("Requests that run before the model is ready, besides the server's own trial runs."),
     "model_warmup.name": _yes("For messages."),
@@ -151,10 +153,10 @@ SUPPORT: Mapping[str, Support] = {
     "model_warmup.inputs": _yes("Every input of the graph, by name."),
     "model_warmup.inputs.data_type": _yes("The graph's."),
     "model_warmup.inputs.dims": _yes("Without the batch dimension; sizes are known here."),
-    "model_warmup.inputs.zero_data": _yes("Zeros."),
-    "model_warmup.inputs.random_data": _yes("Random values that the model can take."),
+    "model_warmup.inputs.zero_data": _yes("Zeros; ones for `attention_mask`, since no row is all padding."),
+    "model_warmup.inputs.random_data": _yes("As zeros: what is warmed depends on shapes alone."),
     "model_warmup.inputs.input_data_file": _yes(
-        "Raw values of one row or more, in a file below the model's `warmup` folder."
+        "Raw row-major values of all rows, from a file below the model's `warmup` folder."
     ),
     "model_warmup.count": _yes("How often; 0 is once."),
     "model_operations": _no("Code of others is not loaded."),

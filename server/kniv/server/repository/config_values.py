@@ -93,7 +93,7 @@ class Placement:
 
     Attributes:
         device: kind of processor.
-        gpus: numbers of the GPUs; empty for all that there are. Empty on CPU.
+        gpus: numbers of the GPUs; empty for the first. Empty on CPU.
         count: runs side by side on each; 0 for the server's choice.
     """
 
@@ -134,7 +134,8 @@ class WarmupInput:
         data_type: Triton's name without prefix, for example ``INT64``.
         dims: shape without the batch dimension, all sizes known.
         data: zeros, random values, or the content of a file.
-        file: its path below ``<model>/warmup``, row-major and raw; empty unless ``data`` is ``file``.
+        file: its path below ``<model>/warmup``; it holds the whole batch, raw and row-major. Empty unless ``data``
+            is ``file``.
     """
 
     data_type: str

@@ -112,18 +112,6 @@ def find(root: Path, name: str) -> ModelFolder:
     return found
 
 
-def scan(root: Path) -> list[VersionFiles]:
-    """Every version of every model below ``root``, models by name and versions newest first.
-
-    Raises:
-        RepositoryError: ``root`` is no folder, or holds no model version.
-    """
-    found = [files for model in models(root) for files in model.versions]
-    if not found:
-        raise RepositoryError(root, "holds no model: expected <model>/<version>/cascade-int8.onnx or cascade.onnx")
-    return found
-
-
 def stays_inside(name: str) -> bool:
     """Whether ``name`` is a path that, followed from a folder, cannot lead out of it but by a link."""
     path = PurePosixPath(name)

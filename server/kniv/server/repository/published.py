@@ -36,14 +36,16 @@ def hub_repository(name: str) -> str:
 
 
 def local_name(repository: str) -> str:
-    """The model's folder here: the family's short name, or the last part of the repository's or folder's name.
+    """The model's folder here: the family's short name, or the name without its owner.
 
     Raises:
-        InvalidRequestError: that is no name for a folder.
+        InvalidRequestError: it is neither a name nor ``organisation/name``.
     """
-    last = repository.rpartition("/")[2]
-    short = {hub.rpartition("/")[2]: name for name, hub in FAMILY.items()}.get(last, last)
-    return model_name(short, "NAME")
+    owner, _, last = repository.rpartition("/")
+    if owner:
+        model_name(owner, "NAME")
+    short = {hub.rpartition("/")[2]: name for name, hub in FAMILY.items()}
+    return model_name(short.get(last, last), "NAME")
 
 
 def model_name(name: str, option: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kniv.server.errors import RepositoryError
 from kniv.server.repository.config import WarmupInput, WarmupSample
+from kniv.server.repository.untrusted import SizeLimits, inside
 from kniv.server.runtime.providers import first_line
 from kniv.server.runtime.session import INPUTS, OUTPUTS, Ints, Session
 
@@ -37,11 +38,10 @@ def _values(sample: WarmupSample, name: str, folder: Path) -> Ints:
     given: WarmupInput = sample.inputs[name]
     shape = (sample.batch_size, *given.dims)
     if given.file:
-        path = folder / "warmup" / given.file
-        try:
-            values = np.fromfile(path, dtype=np.int64)
-        except OSError as error:
-            raise RepositoryError(path, f"cannot be read for warm-up '{sample.name}': {error.strerror}") from error
+        path = inside(folder / "warmup", given.file, SizeLimits())
+        if path is None:
+            raise RepositoryError(folder / "warmup" / given.file, f"missing; warm-up '{sample.name}' names it")
+        values = np.fromfile(path, dtype=np.int64)
         if values.size != np.prod(shape):
             problem = f"holds {values.size} int64 values where warm-up '{sample.name}' needs {list(shape)}"
             raise RepositoryError(path, problem)

@@ -173,13 +173,15 @@ def test_a_call_that_is_cancelled_leaves_nothing_held() -> None:
         async def read() -> pb.ModelInferRequest | None:
             return pb.ModelInferRequest(model_name="good")
 
+        writing = asyncio.Event()
+
         async def write(response: bytes) -> None:
+            writing.set()
             await asyncio.Event().wait()
 
         stream = InferenceStream(model.admit, LIMITS, read, write, asyncio.Event())  # type: ignore[arg-type]
         task = asyncio.create_task(stream.run())
-        while model.held <= LIMITS.requests:
-            await asyncio.sleep(0)
+        await writing.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -69,12 +69,12 @@ def test_contents_must_be_as_many_as_the_inputs() -> None:
 def test_shared_memory_is_another_matter() -> None:
     message = row_request([[1, 2]])
     message.inputs[0].parameters["shared_memory_region"].string_param = "region"
-    with pytest.raises(UnsupportedError, match="input_ids.*shared memory is not served"):
+    with pytest.raises(UnsupportedError, match=r"input_ids.*shared memory is not served"):
         read_inputs(message, BOUNDS)
 
 
 def test_the_row_and_place_at_fault_are_told() -> None:
     with pytest.raises(InvalidRequestError, match="row 1, subword 2: there is no id 50"):
         read_inputs(row_request([[1, 2, 3, 4], [5, 6, 50]]), BOUNDS)
-    with pytest.raises(InvalidRequestError, match="predicate_idx.*row 1: 2 is outside of the row's 2 subwords"):
+    with pytest.raises(InvalidRequestError, match=r"predicate_idx.*row 1: 2 is outside of the row's 2 subwords"):
         read_inputs(row_request([[1, 2, 3], [4, 5]], [2, 2]), BOUNDS)

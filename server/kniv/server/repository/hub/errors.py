@@ -29,6 +29,9 @@ _SIMPLE: tuple[tuple[type[Exception], str], ...] = (
     (RemoteEntryNotFoundError, "lists a file that it does not have; try again later"),
     (GatedRepoError, f"is gated: accept its terms on the hub, then {_TOKEN}"),
     (httpx.TimeoutException, "no answer from {endpoint} in time; try again, or raise HF_HUB_ETAG_TIMEOUT"),
+    # Both would quote the header, and with it the token.
+    (httpx.LocalProtocolError, "cannot ask the hub: HF_TOKEN has characters that a token cannot have"),
+    (UnicodeEncodeError, "cannot ask the hub: HF_TOKEN has characters that a token cannot have"),
     (httpx.TransportError, "cannot reach {endpoint}: {error}; check the network, the proxy and HF_ENDPOINT"),
 )
 
@@ -53,7 +56,7 @@ def _told(error: Exception, revision: str) -> str:
         if isinstance(error, kind):
             return text.format(revision=revision, endpoint=constants.ENDPOINT, error=str(error)[:200])
     if not isinstance(error, HfHubHTTPError):
-        return f"{constants.ENDPOINT} does not answer as a hub does ({error!r:.200}); check HF_ENDPOINT"
+        return f"{constants.ENDPOINT} does not answer as a hub does ({type(error).__name__}); check HF_ENDPOINT"
     status = error.response.status_code
     if status in _REFUSED:
         return f"the hub refuses access ({status}): it does not exist, or {_TOKEN}"
