@@ -74,7 +74,10 @@ def test_a_hub_that_stalls_is_given_up(repository: Path, kniv_serve: Run) -> Non
             "pull", "kniv-small", "--attempts", "2", HF_ENDPOINT=hub.endpoint, HF_HUB_DOWNLOAD_TIMEOUT="1"
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "sent nothing for 1 s; given up after 2 attempts with 1,000 of 1,048,576 bytes" in done.stderr
+    assert (
+        "sent nothing for 1 s (HF_HUB_DOWNLOAD_TIMEOUT); given up after 2 attempts with 1,000 of 1,048,576 bytes"
+        in done.stderr
+    )
     assert hub.ranges(GRAPH) == ["", "bytes=1000-"]
     assert_nothing_installed(repository)
 
@@ -82,11 +85,7 @@ def test_a_hub_that_stalls_is_given_up(repository: Path, kniv_serve: Run) -> Non
 @pytest.mark.parametrize(
     ("arguments", "environment", "told"),
     [
-        (("kniv-large",), {}, "no such repository"),
-        (("kniv-small",), {"HF_TOKEN": ""}, "set HF_TOKEN"),
         (("kniv-small",), {"HF_TOKEN": "hf_wrong"}, "set HF_TOKEN"),
-        (("kniv-small",), {"HF_TOKEN": "hf_wröng"}, "HF_TOKEN has characters"),
-        (("kniv-small",), {"HF_TOKEN": "hf_wr\x01ng"}, "HF_TOKEN has characters"),
         (("kniv-small",), {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
         (("kniv-small",), {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot reach http://127.0.0.1:9"),
         (("kniv-small", "--version", "1"), {"KNIV_MODEL_REPOSITORY": "/proc/nowhere"}, "cannot be written"),
@@ -104,9 +103,11 @@ def test_what_cannot_be_had_is_told_in_one_line(
     assert_nothing_installed(repository)
 
 
-def test_the_token_goes_to_the_hub(mini: Path, repository: Path, kniv_serve: Run) -> None:
+def test_the_token_goes_to_the_hub_alone(mini: Path, repository: Path, kniv_serve: Run) -> None:
     with serving(Hub(published(mini), token="hf_right")) as hub:
         done = kniv_serve("pull", "kniv-small", HF_ENDPOINT=hub.endpoint, HF_TOKEN="hf_right")
     assert done.returncode == 0, done.stderr
     assert "hf_right" not in done.stdout + done.stderr
+    shown = {path.startswith("/cdn/"): authorization for path, _, authorization in hub.asked}
+    assert shown == {False: "Bearer hf_right", True: ""}, "the token is not for the host that keeps the bytes"
     assert "hf_right" not in (repository / "kniv-small/1/metadata.json").read_text()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +51,7 @@ class Hub:
         token: what a caller must show; empty for a public repository.
         asked: path, Range and Authorization of each request.
         look: called at each request.
+        endpoint, storage: where it answers, and where it sends those who want a file of Git LFS: another host.
     """
 
     files: dict[str, Remote]
@@ -60,6 +61,7 @@ class Hub:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     look: Callable[[], None] = lambda: None
     endpoint: str = ""
+    storage: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
 
     def ranges(self, name: str) -> list[str]:
@@ -113,6 +115,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+        hub.storage = f"http://localhost:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -162,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif file.lfs:
             digest = hashlib.sha256(file.content).hexdigest()
             headers = {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(file.content))}
-            self._answer(302, b"", headers | {"Location": f"{self.hub.endpoint}/cdn/{digest}/{name}"})
+            self._answer(302, b"", headers | {"Location": f"{self.hub.storage}/cdn/{digest}/{name}"})
         else:
             self._content(name)
 
@@ -186,8 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif file.stalls:
             limit, silent = start + file.stalls.pop(0), True
         self._head(206 if "Range" in self.headers else 200, headers | {"Content-Length": str(size - start)})
-        self.wfile.write(file.content[start:limit])
-        self.wfile.flush()
+        with suppress(ConnectionError):  # a caller that was told another size does not wait for the end
+            self.wfile.write(file.content[start:limit])
+            self.wfile.flush()
         if silent:
             self.hub.closing.wait(30)
         if limit < size:
@@ -196,11 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_endless(self) -> None:
         self._head(200, {"Connection": "close"})
         self.close_connection = True
-        try:
+        with suppress(ConnectionError):  # the caller has had enough, as it should
             while not self.hub.closing.is_set():
                 self.wfile.write(bytes(BLOCK))
-        except OSError:
-            pass  # the caller has had enough, as it should
 
     def _refuse(self, status: int, code: str, message: str = "") -> None:
         self._answer(status, b"", {"X-Error-Code": code, "X-Error-Message": message or code})

@@ -140,6 +140,27 @@ def test_a_hub_that_lies_leaves_nothing(
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize(
+    ("name", "token", "told"),
+    [
+        ("kniv-large", "hf_right", "no such repository"),
+        ("kniv-small", "", "set HF_TOKEN"),
+        ("kniv-small", "hf_wrong", "set HF_TOKEN"),
+        ("kniv-small", "hf_wröng", "HF_TOKEN has characters"),
+        ("kniv-small", "hf_wr\x0bng", "HF_TOKEN has characters"),
+    ],
+)
+def test_what_may_not_be_had_is_told_without_the_token(
+    tmp_path: Path, start: Callable[[Hub], None], monkeypatch: pytest.MonkeyPatch, name: str, token: str, told: str
+) -> None:
+    start(Hub(small(), token="hf_right"))
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(HubError, match=told) as raised:
+        pulled(tmp_path, Pull(name))
+    assert "hf_" not in str(raised.value)
+    assert_nothing_installed(tmp_path)
+
+
 def test_an_endpoint_that_is_no_hub_is_told_of(tmp_path: Path, start: Callable[[Hub], None]) -> None:
     hub = Hub(small())
     hub.listing = lambda _commit: ["no", "hub"]  # type: ignore[assignment, method-assign, return-value]

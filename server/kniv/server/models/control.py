@@ -61,9 +61,14 @@ class ModelControl:
         Raises:
             RepositoryError: the repository cannot be read.
         """
-        wanted = [folder.name for folder in await asyncio.to_thread(models, self.root)] if names is None else names
+        if names is None:
+            folders = await asyncio.to_thread(models, self.root)
+            for folder in folders:
+                if not folder.versions and not folder.problem:
+                    log.info("model %s has no version yet; kniv-serve pull may bring one", folder.name)
+            names = [folder.name for folder in folders if folder.versions or folder.problem]
         failures = []
-        for name in wanted:
+        for name in names:
             try:
                 await self._load(name, None)
             except ServeError as error:

@@ -139,9 +139,9 @@ def _given_up(place: Place, file: RemoteFile, have: int, error: Exception) -> st
     kept = f"given up after {place.attempts} attempts with {have:,} of {file.size:,} bytes, which are kept"
     match error:
         case httpx.TimeoutException():
-            why = f"the hub sent nothing for {constants.HF_HUB_DOWNLOAD_TIMEOUT} s"
+            why = f"the hub sent nothing for {constants.HF_HUB_DOWNLOAD_TIMEOUT} s (HF_HUB_DOWNLOAD_TIMEOUT)"
         case HfHubHTTPError():
             why = f"the hub answers {error.response.status_code}"
         case _:
             why = str(error) or type(error).__name__
-    return f"{place.repository}/{file.path}: {why}; {kept}: the same command goes on there (HF_HUB_DOWNLOAD_TIMEOUT)"
+    return f"{place.repository}/{file.path}: {why}; {kept}: the same command goes on there"
