@@ -74,7 +74,7 @@ def test_a_configuration_of_the_callers_holds_until_the_next_load(serving: Servi
     [
         (load_request(""), InvalidRequestError, "model_name: empty"),
         (load_request("large"), NotFoundError, "'large'"),
-        (load_request("../tiny"), NotFoundError, "tiny"),
+        (load_request("../tiny"), InvalidRequestError, "model_name"),
         (load_request(config={"string_param": "{"}), InvalidRequestError, "'config'"),
         (load_request(config={"string_param": '{"maxBatchSize": -1}'}), InvalidRequestError, "max_batch_size"),
         (load_request(config={"bool_param": True}), InvalidRequestError, "'config'"),

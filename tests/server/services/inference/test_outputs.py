@@ -70,8 +70,10 @@ def test_rows_of_any_length_are_padded_with_zeros(seed: int, lengths: list[int],
     for row, length in enumerate(lengths):
         rows.append({name: values.normal(size=one.shape(1, length)[1:]).astype("f4") for name, one in KNOWN.items()})
         answers.write(row, rows[-1])
-    response = pb.ModelInferResponse()
-    answers.fill(response)
+    response = pb.ModelInferResponse.FromString(answers.packed(pb.ModelInferResponse(id="r"), in_stream=False))
+    assert response.id == "r"
+    streamed = pb.ModelStreamInferResponse.FromString(answers.packed(pb.ModelInferResponse(id="r"), in_stream=True))
+    assert streamed.infer_response == response
     for name, output in KNOWN.items():
         whole = InferResult(response).as_numpy(name)
         assert whole.shape == output.shape(len(lengths), subwords)

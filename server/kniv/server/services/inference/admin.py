@@ -24,7 +24,7 @@ async def repository_index(request: pb.RepositoryIndexRequest, control: ModelCon
             if entry.ready or not request.ready:
                 response.models.add(name=name, version=str(number), state=entry.state, reason=entry.reason)
         if not versions and not request.ready:
-            response.models.add(name=name, state="UNAVAILABLE", reason="its folder holds no version")
+            response.models.add(name=name, state="UNAVAILABLE", reason="its folder holds no version yet")
     return response
 
 

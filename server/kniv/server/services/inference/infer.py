@@ -96,17 +96,12 @@ class Work:
         ]
 
     def _packed(self, in_stream: bool) -> bytes:
-        message = pb.ModelStreamInferResponse() if in_stream else pb.ModelInferResponse()
-        response = message.infer_response if in_stream else message
-        response.id = self._id
-        response.model_name = self._lease.version.model
-        response.model_version = str(self._lease.version.number)
+        version = self._lease.version
+        response = pb.ModelInferResponse(id=self._id, model_name=version.model, model_version=str(version.number))
         response.parameters["variant"].string_param = self._lease.variant
         if in_stream:
             response.parameters["triton_final_response"].bool_param = True
-        self._answers.fill(response)
-        content: bytes = message.SerializeToString()
-        return content
+        return self._answers.packed(response, in_stream)
 
 
 async def admit(message: pb.ModelInferRequest, catalogue: Catalogue, limits: InferenceLimits) -> Work:

@@ -101,9 +101,34 @@ class Answers:
             target = self._values[name][row]
             target[tuple(slice(size) for size in values.shape)] = values
 
-    def fill(self, response: pb.ModelInferResponse) -> None:
-        """Put all outputs into a response."""
+    def packed(self, response: pb.ModelInferResponse, in_stream: bool) -> bytes:
+        """A response with all outputs, serialised.
+
+        Tensors are joined to the message as its last fields instead of being set in it, which would copy each
+        three times. See https://protobuf.dev/programming-guides/encoding/.
+
+        Args:
+            response: what else is in it; the outputs' descriptions are added.
+            in_stream: whether it goes into a ModelStreamInferResponse.
+        """
+        tensors: list[bytes | memoryview] = []
         for one in self._outputs:
             values = self._values[one.name]
             response.outputs.add(name=one.name, datatype=one.datatype, shape=values.shape)
-            response.raw_output_contents.append(values.tobytes())
+            tensors += [_head(pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER, values.nbytes)]
+            tensors += [values.data.cast("B")]
+        parts = [response.SerializeToString(), *tensors]
+        if in_stream:
+            size = sum(len(part) for part in parts)
+            parts.insert(0, _head(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER, size))
+        return b"".join(parts)
+
+
+def _head(number: int, size: int) -> bytes:
+    """What stands before so many bytes of a length-delimited field: its number, below 16, and the size in base 128."""
+    head = bytearray([number << 3 | 2])
+    while size >= 1 << 7:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)

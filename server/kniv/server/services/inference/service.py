@@ -14,12 +14,11 @@ from tritonclient.grpc import service_pb2 as pb
 from kniv.server.errors import InferenceError, ServeError, StoppingError, UnsupportedError
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
-from kniv.server.models.modes import ControlMode
 from kniv.server.services.access import Access
 from kniv.server.services.inference import admin, logs
+from kniv.server.services.inference.health import model_ready, server_ready
 from kniv.server.services.inference.infer import InferenceLimits, admit
 from kniv.server.services.inference.metadata import model_config, model_metadata, server_metadata
-from kniv.server.services.inference.parameters import named, version_of
 from kniv.server.services.inference.statistics import model_statistics
 from kniv.server.services.inference.stream import InferenceStream
 from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary
@@ -60,9 +59,9 @@ class InferenceService:
         """Register with a server."""
         methods: dict[str, Method] = {
             "ServerLive": _plain(lambda request: pb.ServerLiveResponse(live=True)),
-            "ServerReady": _plain(lambda request: pb.ServerReadyResponse(ready=self._ready())),
+            "ServerReady": _plain(lambda request: self._server_ready()),
             "ServerMetadata": _plain(lambda request: server_metadata()),
-            "ModelReady": _plain(self._model_ready),
+            "ModelReady": _plain(partial(model_ready, catalogue=self._catalogue)),
             "ModelMetadata": _plain(partial(model_metadata, catalogue=self._catalogue)),
             "ModelConfig": _plain(partial(model_config, catalogue=self._catalogue)),
             "ModelStatistics": _plain(partial(model_statistics, catalogue=self._catalogue)),
@@ -85,19 +84,9 @@ class InferenceService:
         """Wait until no call is under way."""
         await self._calls.idle()
 
-    def _ready(self) -> bool:
-        """Whether there is a model to send requests to; where callers load them, whether they may."""
-        if self._draining.is_set():
-            return False
-        if self._control.mode is ControlMode.EXPLICIT:
-            return True
-        return any(entry.ready for name in self._catalogue.names() for entry in self._catalogue.versions(name).values())
-
-    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        name, version = named(request.name, "name"), version_of(request.version, "version")
-        versions = self._catalogue.models.get(name, {})
-        ready = any(entry.ready for number, entry in versions.items() if version in (0, number))
-        return pb.ModelReadyResponse(ready=ready)
+    def _server_ready(self) -> pb.ServerReadyResponse:
+        ready = server_ready(self._catalogue, self._control.mode, self._draining.is_set())
+        return pb.ServerReadyResponse(ready=ready)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
         work = await self._admit(request)
