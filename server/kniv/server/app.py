@@ -17,10 +17,13 @@ from kniv.server.models.control import ModelControl
 from kniv.server.models.modes import ControlMode
 from kniv.server.models.poller import Poller, poll
 from kniv.server.models.version import RunOptions
-from kniv.server.scheduling.forming import BatchLimits
+from kniv.server.scheduling.engine import Engine
+from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 from kniv.server.settings import ServeSettings
 
 log = logging.getLogger(__name__)
+
+_MOST_DEVICES = 16
 
 
 async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda port: None) -> None:
@@ -36,14 +39,16 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
     """
     draining, forced = asyncio.Event(), asyncio.Event()
     _on_signals(draining, forced)
-    parallel = settings.parallel_runs or _cores()
-    with ThreadPoolExecutor(parallel, thread_name_prefix="run") as executor:
+    slots = settings.parallel_runs or _cores()
+    # Threads are made as they are needed: as many as the slots of all devices that models turn out to use.
+    with ThreadPoolExecutor(_MOST_DEVICES * slots, thread_name_prefix="run") as executor:
+        engine = Engine([], executor, _policy(settings), _admission(settings))
         limits = BatchLimits(tokens=settings.batch_tokens, rows=settings.batch_rows)
         catalogue = Catalogue(settings.default_model)
         control = ModelControl(
             settings.model_repository,
             catalogue,
-            RunOptions(executor, parallel, limits),
+            RunOptions(engine, slots, limits),
             settings.run_threads,
             settings.device,
             settings.model_control_mode,
@@ -101,6 +106,14 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool
         return True
     doing.cancel()
     return False
+
+
+def _policy(settings: ServeSettings) -> Policy:
+    return Policy(settings.ageing_seconds, settings.reserved_share, settings.wait_bound_ms / 1e3)
+
+
+def _admission(settings: ServeSettings) -> Admission:
+    return Admission(settings.queue_rows, settings.queue_bytes, settings.client_rows, settings.client_bytes)
 
 
 def _cores() -> int:

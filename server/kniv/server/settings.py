@@ -45,10 +45,23 @@ class ServeSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(50051, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where models run whose config.pbtxt does not say")
-    parallel_runs: int = Field(0, ge=0, description="batches that run side by side; 0 for one a core")
+    parallel_runs: int = Field(0, ge=0, description="batches that run side by side on a device; 0 for one a core")
     run_threads: int = Field(1, ge=1, description="threads inside one run")
     batch_tokens: int = Field(512, ge=1, description="padded subwords in one batch")
     batch_rows: int = Field(8, ge=1, description="rows in one batch")
+    wait_bound_ms: float = Field(
+        50.0, gt=0, description="longest that an urgent row is to wait for the batches under way; bounds their size"
+    )
+    ageing_seconds: float = Field(
+        2.0, gt=0, description="a row of priority level n is overdue, and claims its share, after n times this"
+    )
+    reserved_share: float = Field(
+        0.1, ge=0, le=0.5, description="part of the capacity kept for overdue rows; 0 for strict priorities"
+    )
+    queue_rows: int = Field(16384, ge=1, description="rows waiting or running, of all callers")
+    queue_bytes: int = Field(256 << 20, ge=1, description="bytes of those rows")
+    client_rows: int = Field(4096, ge=1, description="rows waiting or running, of one call or stream")
+    client_bytes: int = Field(64 << 20, ge=1, description="bytes of those rows")
     stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
     call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
     call_characters: int = Field(1 << 18, ge=1, description="characters of all texts in one AnnotateText call")

@@ -11,7 +11,8 @@ from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
 from kniv.server.models.modes import ControlMode
 from kniv.server.models.version import RunOptions
-from kniv.server.scheduling.forming import BatchLimits
+from kniv.server.scheduling.engine import Engine
+from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 
 MakeControl = Callable[[Path, ControlMode], ModelControl]
 
@@ -29,6 +30,9 @@ def repository(tmp_path: Path, tiny: Path) -> Path:
 @pytest.fixture
 def make_control() -> Iterator[MakeControl]:
     with ThreadPoolExecutor(1) as executor:
-        yield lambda root, mode: ModelControl(
-            root, Catalogue(), RunOptions(executor, 1, BatchLimits()), threads=1, device="cpu", mode=mode
-        )
+
+        def make(root: Path, mode: ControlMode) -> ModelControl:
+            engine = Engine([], executor, Policy(), Admission())
+            return ModelControl(root, Catalogue(), RunOptions(engine, 1, BatchLimits()), 1, "cpu", mode)
+
+        yield make

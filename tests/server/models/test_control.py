@@ -15,6 +15,7 @@ from kniv.server.models.catalogue import State
 from kniv.server.models.modes import ControlMode
 from kniv.server.models.version import Lease
 from kniv.server.scheduling.row import Row
+from kniv.server.scheduling.urgency import Urgency
 
 CONFIG = "version_policy {{ specific {{ versions: {} }} }}"
 
@@ -25,8 +26,8 @@ def run(work: Coroutine[object, object, None]) -> None:
 
 async def answer(lease: Lease) -> float:
     """What the leased model gives for a fixed row."""
-    row = Row(np.array([2, 5, 6, 3]), 0, ("cls_logits",), lambda outputs: float(outputs["cls_logits"][0]), 1)
-    return (await lease.version.rows[lease.variant].submit(row)).value
+    row = Row(np.array([2, 5, 6, 3]), 0, ("cls_logits",), lambda outputs: float(outputs["cls_logits"][0]))
+    return (await lease.version.rows[lease.variant].submit(row, Urgency())).value
 
 
 def rewrite(folder: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_reload_goes_on_for_those_that_hold_the_version_before(repository: Pat
         with control.catalogue.lease("tiny", 2) as other:
             assert other.version.number == 2
         before.release()
-        await asyncio.wait_for(before.version.unused(), 10)
+        await before.version.retire()
         assert control.catalogue.find("tiny", 1) is after.version
 
     run(main())
@@ -150,7 +151,7 @@ def test_unloading_waits_for_requests_and_takes_no_new_ones(repository: Path, ma
         assert index["tiny"][2].state is State.UNLOADING
         await answer(lease)
         lease.release()
-        await lease.version.unused()
+        await lease.version.retire()
         await asyncio.sleep(0)
         assert (await control.index())["tiny"][2].state is State.UNAVAILABLE
         await control.load("tiny")

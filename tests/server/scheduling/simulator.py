@@ -13,6 +13,8 @@ from kniv.server.scheduling.policy import Admission, Batching, LaneSpec, Policy,
 from kniv.server.scheduling.work import Dispatch, Expire, Idle, Item, Refusal, WakeAt
 
 HEADS = ("pos_logits",)
+CPU = (Pool("cpu", 1),)
+USUAL, ROOMY = Policy(), Admission()
 
 
 def batching(levels: int = 1, delay: float = 0.0, policies: Sequence[QueuePolicy] = ()) -> Batching:
@@ -55,27 +57,30 @@ class Simulator:
         cost: seconds of a batch from its rows and padded length.
         guilty: ids of rows that make the run of their batch fail; those with an even id spoil the whole batch's
             answers, the others only their own.
+        watch: whether to look at all rows that are held at each step.
     """
 
     def __init__(
         self,
-        pools: Sequence[Pool] = (Pool("cpu", 1),),
-        policy: Policy = Policy(),
-        admission: Admission = Admission(),
+        pools: Sequence[Pool] = CPU,
+        policy: Policy = USUAL,
+        admission: Admission = ROOMY,
         cost: Callable[[int, int], float] = lambda rows, length: 0.001 + 0.0001 * rows * length,
         guilty: Callable[[int], bool] = lambda item: False,
+        watch: bool = True,
     ) -> None:
         self.scheduler = Scheduler(pools, policy, admission)
         self.pools = {pool.name: pool.slots for pool in pools}
         self.lanes: dict[str, LaneSpec] = {}
         self.admission = admission
-        self.cost, self.guilty = cost, guilty
+        self.cost, self.guilty, self._watch = cost, guilty, watch
         self.now, self._order = 0.0, 0
         self.rows: dict[int, Seen] = {}
+        self._held: dict[int, Seen] = {}
         self.runs: dict[int, Run] = {}
         self.done: list[Run] = []
         self._events: list[tuple[float, int, Callable[[], object]]] = []
-        self._wake = inf
+        self._wake, self._next_id = inf, 1_000_000
         self._front: dict[object, tuple[float, int]] = {}
         self.on_end: Callable[[Seen], object] = lambda seen: None
 
@@ -93,7 +98,7 @@ class Simulator:
         refusal = self.scheduler.admit(item, self.now)
         if refusal is None:
             assert item.deadline > self.now
-            self.rows[item.id] = Seen(item, self.now)
+            self.rows[item.id] = self._held[item.id] = Seen(item, self.now)
         return refusal
 
     def cancel(self, item: int) -> None:
@@ -148,6 +153,33 @@ class Simulator:
         else:
             raise AssertionError("the scheduler cannot make up its mind")
         self._check_rest()
+
+    def feed(self, count: int, make: Callable[[int], Item]) -> None:
+        """Keep so many rows of a kind in the scheduler from now on: each that ends is followed by another."""
+        before = self.on_end
+
+        def again(seen: Seen) -> None:
+            before(seen)
+            if seen.item.id in mine:
+                self.at(self.now, add)
+
+        def add() -> None:
+            self._next_id += 1
+            mine.add(self._next_id)
+            assert self.admit(make(self._next_id)) is None
+
+        mine = set[int]()
+        self.on_end = again
+        for _ in range(count):
+            add()
+
+    def seconds(self, mine: Callable[[Item], bool], since: float = 0.0) -> float:
+        """Time of batches begun since then, a batch counting for the rows that are meant."""
+        return sum(
+            run.seconds * sum(mine(self.rows[item].item) for item in run.items) / len(run.items)
+            for run in (*self.done, *self.runs.values())
+            if run.began >= since
+        )
 
     # What must hold.
 
@@ -214,6 +246,7 @@ class Simulator:
         seen = self.rows[item]
         assert not seen.end, f"row {item} ends twice: {seen.end}, then {how}"
         seen.end, seen.ended, seen.running = how, self.now, 0
+        del self._held[item]
         self.on_end(seen)
 
     def _abandon(self, batch: int, stopped: int | None) -> None:
@@ -227,7 +260,9 @@ class Simulator:
 
     def _check_rest(self) -> None:
         """No slot is idle while something that could run waits, unless for an open window; nobody is overtime."""
-        held = [seen for seen in self.rows.values() if not seen.end]
+        if not self._watch:
+            return
+        held = list(self._held.values())
         assert self.scheduler.items == len(held)
         assert self.scheduler.bytes == sum(seen.item.size for seen in held)
         oldest: dict[str, float] = {}

@@ -17,6 +17,7 @@ from kniv.server.errors import InferenceError, InvalidRequestError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Sentence
 from kniv.server.pipeline.types import SentenceAnnotation, Timings
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services import convert
 from kniv.server.services.items import Items
 from kniv.server.services.offsets import Unit
@@ -71,7 +72,7 @@ def served(
 
         options, leases = convert.Options("", 0, "", frozenset(), Unit.UTF16_CODE_UNIT, 1), Leases(model)
         items = Items(options.unit, 1, limits.open_documents, ordered, leases.lease)
-        stream = AnnotationStream(options, items, ordered, limits, read, write, asyncio.Event())
+        stream = AnnotationStream(options, Urgency(), items, ordered, limits, read, write, asyncio.Event())
         served_all = await asyncio.wait_for(stream.run(calls.StreamConfigured()), 60)
         assert leases.held == 0, "an item kept its model"
         assert len(asyncio.all_tasks()) == 1, "tasks outlive the stream"
@@ -208,7 +209,7 @@ def test_blank_turns_are_bounded_by_a_writer_that_does_not_write() -> None:
         leases = Leases(Model(0))
         items = Items(options.unit, 1, 2, False, leases.lease)
         limits = StreamLimits(sentences=4, messages=8)
-        stream = AnnotationStream(options, items, False, limits, next_turn, never, asyncio.Event())
+        stream = AnnotationStream(options, Urgency(), items, False, limits, next_turn, never, asyncio.Event())
         running = asyncio.create_task(stream.run(calls.StreamConfigured()))
         for _ in range(5000):
             await asyncio.sleep(0)
@@ -236,7 +237,7 @@ def test_draining_finishes_what_was_read_and_says_that_more_may_have_come() -> N
 
         options = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1)
         items = Items(options.unit, 1, 2, False, Leases(Model(0)).lease)
-        stream = AnnotationStream(options, items, False, StreamLimits(), read, write, draining)
+        stream = AnnotationStream(options, Urgency(), items, False, StreamLimits(), read, write, draining)
         assert not await asyncio.wait_for(stream.run(calls.StreamConfigured()), 60)
         assert out[-1].completion.sentence_count == 2
 

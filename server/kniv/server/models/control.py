@@ -228,7 +228,7 @@ class ModelControl:
         """Wait for the last request of a version; only then is it forgotten."""
 
         async def retire() -> None:
-            await loaded.unused()
+            await loaded.retire()
             if entry is not None and entry.state is State.UNLOADING:
                 entry.state = State.UNAVAILABLE
             log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)

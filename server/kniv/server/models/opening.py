@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from tritonclient.grpc import model_config_pb2
 
@@ -15,7 +16,7 @@ from kniv.server.repository.labels import Labels
 from kniv.server.repository.layout import VersionFiles
 from kniv.server.repository.manifest import Snapshot, verify
 from kniv.server.repository.metadata import Metadata
-from kniv.server.runtime.providers import Device, SessionSettings
+from kniv.server.runtime.providers import Device, DeviceError, SessionSettings
 from kniv.server.runtime.session import Session
 from kniv.server.runtime.warmup import warm
 
@@ -24,10 +25,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenedVariant:
-    """A variant with its sessions, one a device, and how many runs go side by side on each (0: the server's choice)."""
+    """A variant with its sessions.
 
-    sessions: tuple[Session, ...]
-    instances: int
+    Attributes:
+        sessions: by device.
+        instances: for each device the runs that go side by side there; 0 for the server's choice.
+    """
+
+    sessions: dict[str, Session] = field(default_factory=dict)
+    instances: dict[str, int] = field(default_factory=dict)
+
+    def add(self, session: Session, count: int) -> None:
+        """Serve on a further device, or with further instances on the same."""
+        device = str(session.device)
+        self.sessions.setdefault(device, session)
+        self.instances[device] = self.instances.get(device, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +81,22 @@ def open_version(files: VersionFiles, config: ModelConfig, threads: int) -> Open
     encoder = Encoder(files.tokenizer, limits)
     variants: dict[str, OpenedVariant] = {}
     for placement in config.placements:
-        for name, opened in _place(files, config, placement, threads).items():
-            if name not in variants:
-                variants[name] = opened
-    for name, variant in variants.items():
-        for session in variant.sessions:
+        for name, session in _place(files, config, placement, threads):
             session.check(labels, encoder.vocabulary, limits.max_subwords)
             check_signature(config, session.inputs, session.outputs)
             warm(session, config.warmup, files.folder.parent)
-        log.debug("model %s version %d: variant %s is warm", files.model, files.version, name)
+            variants.setdefault(name, OpenedVariant()).add(session, placement.count)
     if Snapshot.of(files.folder) != snapshot:
         raise RepositoryError(files.folder, "changed while it was read; load it again once it is whole")
-    first = next(iter(variants.values())).sessions[0]
+    first = next(iter(next(iter(variants.values())).sessions.values()))
     message = complete(config, first.inputs, first.outputs)
     return OpenedVersion(files, snapshot, config, message, labels, limits, encoder, variants)
 
 
-def _place(files: VersionFiles, config: ModelConfig, placement: Placement, threads: int) -> dict[str, OpenedVariant]:
-    """The variants that one instance group serves."""
+def _place(
+    files: VersionFiles, config: ModelConfig, placement: Placement, threads: int
+) -> Iterator[tuple[str, Session]]:
+    """The sessions of one instance group, the default variant's first."""
     options = config.runtime
     settings = SessionSettings(
         threads=options.threads or threads,
@@ -98,12 +108,11 @@ def _place(files: VersionFiles, config: ModelConfig, placement: Placement, threa
     kind = placement.device
     devices = [Device(kind, index) for index in placement.gpus] or [Device(kind)]
     try:
-        return {
-            name: OpenedVariant(tuple(Session(path, device, settings) for device in devices), placement.count)
-            for name, path in config.graphs(files, kind).items()
-        }
-    except RepositoryError as error:
-        if kind == "cpu" or not options.cpu_fallback:
+        for name, path in config.graphs(files, kind).items():
+            for device in devices:
+                yield name, Session(path, device, settings)
+    except DeviceError as error:
+        if not options.cpu_fallback:
             raise
         log.warning("model %s version %d falls back to CPU: %s", files.model, files.version, error)
-        return _place(files, config, Placement("cpu", (), placement.count), threads)
+        yield from _place(files, config, Placement("cpu", (), placement.count), threads)

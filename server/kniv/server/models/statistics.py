@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any, TypeVar
 
-from kniv.server.scheduling.row import BatchTimes, Done, Row, Rows
+from kniv.server.scheduling.engine import Lane
+from kniv.server.scheduling.observe import BatchReport, Observer
+from kniv.server.scheduling.row import Done, Row
+from kniv.server.scheduling.urgency import Urgency
+from kniv.server.together import together
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ class BatchTally:
 
 
 @dataclass(slots=True)
-class Statistics:
+class Statistics(Observer):
     """Counts of one model version. A request is a row that an annotation needs, or a ModelInfer call.
 
     Attributes:
@@ -60,13 +64,13 @@ class Statistics:
     output: Tally = field(default_factory=Tally)
     batches: dict[int, BatchTally] = field(default_factory=dict)
 
-    def batch(self, rows: int, times: BatchTimes) -> None:
+    def ran(self, report: BatchReport) -> None:
         """A batch has run."""
         self.executions += 1
-        tally = self.batches.setdefault(rows, BatchTally())
-        tally.input.add(times.input)
-        tally.infer.add(times.infer)
-        tally.output.add(times.output)
+        tally = self.batches.setdefault(report.rows, BatchTally())
+        tally.input.add(report.times.input)
+        tally.infer.add(report.times.infer)
+        tally.output.add(report.times.output)
 
     def answered(self, answers: Sequence[Done[Any]], seconds: float) -> None:
         """A request has been answered; its rows waited and ran side by side, so the longest counts."""
@@ -83,26 +87,26 @@ class CountedRows:
     """Rows of one variant, each request counted.
 
     Args:
-        rows: where rows are answered.
+        lane: where rows are answered.
         statistics: where they are counted.
     """
 
-    def __init__(self, rows: Rows, statistics: Statistics) -> None:
-        self._rows, self._statistics = rows, statistics
+    def __init__(self, lane: Lane, statistics: Statistics) -> None:
+        self._lane, self._statistics = lane, statistics
 
-    async def submit(self, row: Row[T]) -> Done[T]:
-        """Answer one row, a request of its own."""
-        return (await self.submit_all([row]))[0]
+    async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
+        """Answer one row, a request of its own; see :meth:`kniv.server.scheduling.engine.Lane.submit`."""
+        return (await self.submit_all([row], urgency))[0]
 
-    async def submit_all(self, rows: Sequence[Row[T]]) -> list[Done[T]]:
+    async def submit_all(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
         """Answer the rows of one request; the first that fails gives up the others.
 
         Raises:
-            InferenceError: the model or the reading of its outputs failed on a row.
+            ServeError: what the first row met that could not be answered.
         """
         started = perf_counter()
         try:
-            answers = await self._answers(rows)
+            answers = await self._answers(rows, urgency)
         except asyncio.CancelledError:
             self._statistics.cancel.add(perf_counter() - started)
             raise
@@ -112,12 +116,11 @@ class CountedRows:
         self._statistics.answered(answers, perf_counter() - started)
         return answers
 
-    async def _answers(self, rows: Sequence[Row[T]]) -> list[Done[T]]:
+    async def close(self) -> None:
+        """Take no new rows and wait for those that are here."""
+        await self._lane.close()
+
+    async def _answers(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
         if len(rows) == 1:
-            return [await self._rows.submit(rows[0])]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._rows.submit(row)) for row in rows]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        return [task.result() for task in tasks]
+            return [await self._lane.submit(rows[0], urgency)]
+        return await together(self._lane.submit(row, urgency) for row in rows)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from kniv.server.errors import NotFoundError, shown
@@ -12,8 +11,9 @@ from kniv.server.models.opening import OpenedVersion
 from kniv.server.models.statistics import CountedRows, Statistics
 from kniv.server.pipeline.annotate import Annotator
 from kniv.server.repository.metadata import Metadata
-from kniv.server.scheduling.batcher import Batcher
-from kniv.server.scheduling.forming import BatchLimits
+from kniv.server.scheduling.engine import Engine
+from kniv.server.scheduling.policy import BatchLimits, Pool
+from kniv.server.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class RunOptions:
     """How the server runs models.
 
     Attributes:
-        executor: threads of the runs.
-        parallel: runs side by side a variant, where its configuration does not say.
+        engine: decides which row runs when.
+        slots: runs side by side on each device.
         limits: size of a batch.
     """
 
-    executor: Executor
-    parallel: int
+    engine: Engine
+    slots: int
     limits: BatchLimits
 
 
@@ -46,9 +46,17 @@ class LoadedVersion:
         self.rows: dict[str, CountedRows] = {}
         self._annotators: dict[str, Annotator] = {}
         for name, variant in opened.variants.items():
-            parallel = variant.instances or options.parallel
-            batcher = Batcher(variant.sessions[0], options.executor, parallel, options.limits, self.statistics.batch)
-            self.rows[name] = CountedRows(batcher, self.statistics)
+            for device in variant.sessions:
+                options.engine.add_pool(Pool(device, options.slots))
+            lane = options.engine.lane(
+                f"{self.model}/{self.number}/{name}",
+                variant.sessions,
+                opened.config.batching,
+                replace(options.limits, rows=min(options.limits.rows, opened.config.max_batch_size)),
+                variant.instances,
+                self.statistics,
+            )
+            self.rows[name] = CountedRows(lane, self.statistics)
             self._annotators[name] = Annotator(opened.labels, opened.encoder, self.rows[name])
         self._leases = 0
         self._unused = asyncio.Event()
@@ -81,6 +89,11 @@ class LoadedVersion:
     async def unused(self) -> None:
         """Wait until no lease is left."""
         await self._unused.wait()
+
+    async def retire(self) -> None:
+        """Wait until no lease is left, then give up the places in the scheduler; no lease may be taken any more."""
+        await self.unused()
+        await together(rows.close() for rows in self.rows.values())
 
     def ended(self) -> None:
         """A lease has ended; called by it alone."""

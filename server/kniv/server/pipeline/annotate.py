@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from kniv.server.pipeline.stitch import Floats, Scores, home_windows, relations_
 from kniv.server.pipeline.types import Argument, Entity, Frame, SentenceAnnotation, Task, Timings, Token
 from kniv.server.pipeline.words import Word, words
 from kniv.server.repository.labels import Labels
-from kniv.server.scheduling.row import Done, Row, Rows
+from kniv.server.scheduling.row import Done, Row
+from kniv.server.scheduling.urgency import Urgency
+from kniv.server.together import together
+
+T = TypeVar("T")
 
 _LONG = 600  # characters from which splitting into words is worth a thread
 
@@ -32,13 +37,21 @@ class Ask:
         previous: the turn before, None if there is none.
         predicates: offsets into the item's text of characters inside the predicates to find frames for
             (those outside the sentence are passed over); None for every verb.
-        priority: 1 is served first.
+        urgency: how its rows stand among others.
     """
 
     tasks: frozenset[Task]
     previous: str | None = None
     predicates: tuple[int, ...] | None = None
-    priority: int = 1
+    urgency: Urgency = field(default_factory=Urgency)
+
+
+class Rows(Protocol):
+    """Where rows are answered: see :class:`kniv.server.models.statistics.CountedRows`."""
+
+    async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
+        """Wait for a row's turn and answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +127,34 @@ class Annotator:
         outputs = _outputs(ask)
         if not windows or not (outputs or Task.SRL in ask.tasks):
             return _Tags(None, (), None, None), (), []
+        arrived = monotonic()
         spent: list[Done[object]] = []
         tags = _Tags(None, (), None, None)
         if outputs:
-            tags, spent = await self._tags(found, windows, outputs, ask.priority)
+            tags, spent = await self._tags(found, windows, outputs, ask.urgency)
         frames: tuple[Frame, ...] = ()
         if Task.SRL in ask.tasks:
             predicates = _predicates(start, found, tags, ask)
-            frames, more = await self._frames(found, windows, predicates, ask.priority)
+            # Work that has had answers is finished before the caller's next is begun.
+            urgency = ask.urgency.continuing(arrived) if outputs else ask.urgency
+            frames, more = await self._frames(found, windows, predicates, urgency)
             spent += more
         if Task.POS not in ask.tasks:
             tags = _Tags(None, tags.entities, tags.heads, tags.relations)
         return tags, frames, spent
 
     async def _tags(
-        self, found: Sequence[Word], windows: Sequence[Window], outputs: tuple[str, ...], priority: int
+        self, found: Sequence[Word], windows: Sequence[Window], outputs: tuple[str, ...], urgency: Urgency
     ) -> tuple[_Tags, list[Done[object]]]:
         if len(windows) == 1:
 
             def read(values: dict[str, Floats]) -> _Tags:
                 return self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
 
-            done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read, priority))
+            done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read), urgency)
             return done.value, [done]
-        rows = [
-            Row(window.ids, 0, outputs, partial(word_scores, window=window, root=self._root), priority)
-            for window in windows
-        ]
-        parts = await asyncio.gather(*(self._rows.submit(row) for row in rows))
+        rows = [Row(window.ids, 0, outputs, partial(word_scores, window=window, root=self._root)) for window in windows]
+        parts = await together(self._rows.submit(row, urgency) for row in rows)
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
         return tags, list(parts)
 
@@ -164,7 +177,7 @@ class Annotator:
         return _Tags(pos, entities, heads, names)
 
     async def _frames(
-        self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], priority: int
+        self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], urgency: Urgency
     ) -> tuple[tuple[Frame, ...], list[Done[object]]]:
         home = home_windows(windows, len(found))
         rows = []
@@ -172,8 +185,8 @@ class Annotator:
             window = windows[home[predicate]]
             read = partial(self._frame, window=window, predicate=predicate)
             marked = int(window.first[predicate - window.begin])
-            rows.append(Row(window.ids, marked, ("srl_logits",), read, priority))
-        frames = await asyncio.gather(*(self._rows.submit(row) for row in rows))
+            rows.append(Row(window.ids, marked, ("srl_logits",), read))
+        frames = await together(self._rows.submit(row, urgency) for row in rows)
         return tuple(done.value for done in frames), list(frames)
 
     def _frame(self, outputs: dict[str, Floats], window: Window, predicate: int) -> Frame:
@@ -186,7 +199,7 @@ class Annotator:
         if Task.DIALOG_ACT not in ask.tasks:
             return None, []
         ids = self._encoder.pair(ask.previous, text)
-        done = await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked, ask.priority))
+        done = await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked), ask.urgency)
         return done.value, [done]
 
     def _ranked(self, outputs: dict[str, Floats]) -> tuple[tuple[str, float], ...]:

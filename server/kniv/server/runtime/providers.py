@@ -35,6 +35,10 @@ class Device:
 CPU = Device("cpu")
 
 
+class DeviceError(RepositoryError):
+    """A graph is to run on a device that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """How a session is set up.
@@ -68,7 +72,8 @@ def open_session(path: Path, device: Device, settings: SessionSettings) -> ort.I
     """Load a graph on a device.
 
     Raises:
-        RepositoryError: the graph cannot be loaded, or the device is not there.
+        RepositoryError: the graph cannot be loaded.
+        DeviceError: the device is not there.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
@@ -88,7 +93,7 @@ def open_session(path: Path, device: Device, settings: SessionSettings) -> ort.I
         raise RepositoryError(path, f"not a graph that ONNX Runtime can load: {first_line(error)}") from error
     if device.kind == "cuda" and _CUDA not in session.get_providers():
         # ONNX Runtime would quietly go on with what it has.
-        raise RepositoryError(path, f"cannot run on {device}: ONNX Runtime found no {_CUDA} here")
+        raise DeviceError(path, f"cannot run on {device}: ONNX Runtime found no {_CUDA} here")
     return session
 
 

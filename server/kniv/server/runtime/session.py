@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kniv.server.errors import RepositoryError
@@ -56,7 +57,13 @@ class Session:
         if missing := [name for name in OUTPUTS if name not in self.outputs]:
             raise RepositoryError(path, f"lacks the outputs {', '.join(missing)}")
 
-    def run(self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...]) -> dict[str, Floats]:
+    def switch(self) -> ort.RunOptions:
+        """What stops one run from another thread: ``terminate``, looked at between any two nodes of the graph."""
+        return ort.RunOptions()
+
+    def run(
+        self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...], switch: ort.RunOptions | None = None
+    ) -> dict[str, Floats]:
         """Run one batch.
 
         Args:
@@ -64,12 +71,13 @@ class Session:
             mask: 1 at subwords, 0 at padding [B, S].
             predicates: subword index of each row's predicate, 0 for none [B].
             outputs: names of the outputs wanted.
+            switch: see :meth:`switch`.
 
         Returns:
             The outputs by name.
         """
         feed = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
-        return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
+        return dict(zip(outputs, self._session.run(list(outputs), feed, switch), strict=True))
 
     def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
         """Compare what trial runs give with the labels; they also warm the session, at its shortest and longest.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,12 @@ class Row(Generic[T]):
         read: makes the answer from those outputs, each without its batch dimension and cut to S.
             It runs in a worker thread, so that decoding never blocks the event loop; it must copy
             what it keeps.
-        priority: 1 is served first.
     """
 
     ids: Ints
     predicate: int
     outputs: tuple[str, ...]
     read: Callable[[dict[str, Floats]], T]
-    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +62,3 @@ class Done(Generic[T_co]):
     def computed(self) -> float:
         """Seconds of its batch."""
         return self.batch.input + self.batch.infer + self.batch.output
-
-
-class Rows(Protocol):
-    """Where rows are answered."""
-
-    async def submit(self, row: Row[T]) -> Done[T]:
-        """Wait for a row's turn and answer.
-
-        Raises:
-            InferenceError: the model or the reading of its outputs failed on this row.
-        """
-        ...

@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 
-from kniv.server.errors import InferenceError, InvalidRequestError, ServeError, StoppingError
+from kniv.server.errors import (
+    DeadlineError,
+    InferenceError,
+    InvalidRequestError,
+    OverloadedError,
+    ServeError,
+    StoppingError,
+)
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.version import Lease
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Sentence, sentences
 from kniv.server.pipeline.types import Timings
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services import convert
 from kniv.server.services.items import Items
 from kniv.server.services.offsets import Ruler, to_code_points
-from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary, urgency_of
 from kniv.server.services.status import item_status
 from kniv.server.services.stream import AnnotationStream, StreamLimits
+from kniv.server.together import together
 from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
 from kniv.v1 import model_pb2
@@ -45,12 +54,10 @@ class ServiceLimits:
     Attributes:
         inputs, characters: texts, and characters of all of them, in one AnnotateText call.
         stream: what one stream may hold.
-        default_priority: level of requests that name none.
     """
 
     inputs: int = 1024
     characters: int = 1 << 18
-    default_priority: int = 2
     stream: StreamLimits = field(default_factory=StreamLimits)
 
 
@@ -86,7 +93,7 @@ class AnnotationService:
     async def annotate_text(self, request: calls.AnnotateTextRequest, context: Context) -> calls.AnnotateTextResponse:
         """Annotate a few texts."""
         started = perf_counter()
-        options = self._options(request.options, "options")
+        options = convert.options_of(request.options, "options")
         if len(request.inputs) > self._limits.inputs:
             problem = f"{len(request.inputs)} texts; at most {self._limits.inputs} a call"
             raise InvalidRequestError("inputs", problem)
@@ -95,9 +102,12 @@ class AnnotationService:
             problem = f"{characters} characters; at most {self._limits.characters} a call, StreamAnnotations takes more"
             raise InvalidRequestError("inputs", problem)
         share = asyncio.Semaphore(self._limits.stream.sentences)
+        urgency = replace(urgency_of(context, patient=False), level=options.priority)
         with self._catalogue.lease(options.model, options.version, options.variant) as lease:
-            answers = [self._input(text, place, options, lease, share) for place, text in enumerate(request.inputs)]
-            answered = await asyncio.gather(*answers)
+            answers = [
+                self._input(text, place, options, lease, share, urgency) for place, text in enumerate(request.inputs)
+            ]
+            answered = await together(answers)
         spent = [annotation for _, timings in answered for annotation in timings]
         return calls.AnnotateTextResponse(
             results=[result for result, _ in answered],
@@ -123,7 +133,7 @@ class AnnotationService:
         if first.WhichOneof("message") != "configuration":
             raise InvalidRequestError("message", "a stream's first message must be its configuration")
         configuration, limits = first.configuration, self._limits.stream
-        options = self._options(configuration.options, "configuration.options")
+        options = convert.options_of(configuration.options, "configuration.options")
         ordered = _ordered(configuration)
 
         def lease() -> Lease:
@@ -139,7 +149,8 @@ class AnnotationService:
             await ends.write(response.SerializeToString())
 
         items = Items(options.unit, turns, limits.open_documents, ordered, lease)
-        stream = AnnotationStream(options, items, ordered, limits, ends.read, write, self._draining)
+        caller = replace(urgency_of(ends.context, patient=True), level=options.priority)
+        stream = AnnotationStream(options, caller, items, ordered, limits, ends.read, write, self._draining)
         try:
             served_all = await stream.run(configured)
         except ExceptionGroup as failures:
@@ -181,19 +192,24 @@ class AnnotationService:
             first.cancel()
             stop.cancel()
 
-    def _options(self, message: calls.AnnotationOptions, field_name: str) -> convert.Options:
-        return convert.options_of(message, self._limits.default_priority, field_name)
-
     async def _input(
-        self, message: calls.TextInput, place: int, options: convert.Options, lease: Lease, share: asyncio.Semaphore
+        self,
+        message: calls.TextInput,
+        place: int,
+        options: convert.Options,
+        lease: Lease,
+        share: asyncio.Semaphore,
+        urgency: Urgency,
     ) -> tuple[calls.TextResult, list[Timings]]:
         """Annotate one text of a call; its error stays its own."""
         text, ruler, model = message.text, Ruler(options.unit), convert.reference(lease)
         ruler.feed(text)
 
         async def annotate(sentence: Sentence, index: int, start: int) -> tuple[wire.SentenceAnnotation, Timings]:
+            # What comes after a call's share is in flight may wait for room: the call itself has been let in.
+            later = replace(ask, urgency=replace(urgency, patient=True)) if share.locked() else ask
             async with share:
-                found = await lease.annotator.annotate(sentence, index, ask)
+                found = await lease.annotator.annotate(sentence, index, later)
                 return convert.sentence(found, start, options.unit, model), found.timings
 
         try:
@@ -202,10 +218,12 @@ class AnnotationService:
                 starts = [span.start for span in message.predicates]
                 predicates = tuple(to_code_points(starts, text, options.unit, f"inputs[{place}].predicates"))
             previous = message.previous_text if message.HasField("previous_text") else None
-            ask = Ask(options.tasks, previous or None, predicates, options.priority)
+            ask = Ask(options.tasks, previous or None, predicates, urgency)
             cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
             work = [annotate(one, index, ruler.measure(one.start)) for index, one in enumerate(cut)]
-            found = await asyncio.gather(*work)
+            found = await together(work)
+        except (OverloadedError, DeadlineError):
+            raise  # of the call, not of this text
         except ServeError as error:
             return calls.TextResult(error=item_status(error)), []
         except Exception:

@@ -38,6 +38,7 @@ class Options:
 
     Attributes:
         model, version, variant: what it names; empty and 0 for the default.
+        priority: level, 1 is the most urgent; 0 for the model's default.
     """
 
     model: str
@@ -48,7 +49,7 @@ class Options:
     priority: int
 
 
-def options_of(message: calls.AnnotationOptions, default_priority: int, field: str) -> Options:
+def options_of(message: calls.AnnotationOptions, field: str) -> Options:
     """Check a request's options.
 
     Raises:
@@ -74,7 +75,7 @@ def options_of(message: calls.AnnotationOptions, default_priority: int, field: s
         variant=message.variant,
         tasks=frozenset(tasks or _TASKS.values()),
         unit=_UNITS[message.offset_unit],
-        priority=message.priority or default_priority,
+        priority=message.priority,
     )
 
 

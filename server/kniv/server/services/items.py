@@ -159,12 +159,11 @@ class Items:
             raise InvalidRequestError("turn.revision", "must not be negative")
         self._in_order("turn")
         before = self._turns.get(message.turn_id)
-        if before is not None:
-            if before.reference.revision >= message.revision:
-                raise ConflictError(
-                    f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.reference.revision}; "
-                    "raise the revision to replace it or choose another name"
-                )
+        if before is not None and before.reference.revision >= message.revision:
+            raise ConflictError(
+                f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.reference.revision}; "
+                "raise the revision to replace it or choose another name"
+            )
         lease = self._lease()
         if before is not None:
             before.drop(calls.OUTCOME_SUPERSEDED)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from math import inf
+from time import monotonic
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from kniv.server.errors import InvalidRequestError, ServeError, StoppingError
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.status import CODES, rpc_status
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -61,7 +64,7 @@ class Wire(Generic[M]):
     """
 
     def __init__(self, context: Context, kind: type[M]) -> None:
-        self._context, self._kind = context, kind
+        self.context, self._kind = context, kind
 
     async def read(self) -> M | None:
         """The next request, None at the client's half-close.
@@ -71,7 +74,7 @@ class Wire(Generic[M]):
             ClientGoneError: nothing can be read any more.
         """
         try:
-            content = await self._context.read()
+            content = await self.context.read()
         except Exception as error:
             raise ClientGoneError from error
         return None if content is grpc.aio.EOF else parsed(self._kind, content)
@@ -83,7 +86,7 @@ class Wire(Generic[M]):
             ClientGoneError: nothing can be written any more.
         """
         try:
-            await self._context.write(response)
+            await self.context.write(response)
         except Exception as error:
             raise ClientGoneError from error
 
@@ -122,6 +125,17 @@ async def incoming(
         raise StoppingError("the server is stopping; send what has no answer yet to another")
     finally:
         stop.cancel()
+
+
+def urgency_of(context: Context, *, patient: bool) -> Urgency:
+    """How the rows of a call stand among others: each call is a client of its own, and its deadline theirs.
+
+    Args:
+        context: the call.
+        patient: whether it waits for room, as streams do, instead of being refused.
+    """
+    left = context.time_remaining()
+    return Urgency(client=object(), deadline=inf if left is None else monotonic() + left, patient=patient)
 
 
 def unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:

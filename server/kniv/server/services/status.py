@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from kniv.server.errors import (
     ConflictError,
+    DeadlineError,
     DeniedError,
     InferenceError,
     InvalidRequestError,
     NotAllowedError,
     NotFoundError,
     NotReadyError,
+    OverloadedError,
     RepositoryError,
     ServeError,
     StoppingError,
     UnsupportedError,
 )
 from kniv.v1 import status_pb2 as kniv_status
+
+_DOMAIN = "kniv.v1"
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -34,21 +39,32 @@ _CODES: tuple[tuple[type[ServeError], int], ...] = (
     (UnsupportedError, code_pb2.UNIMPLEMENTED),
     # Asked to load what is broken on disk: of no use to repeat before somebody has mended it.
     (RepositoryError, code_pb2.FAILED_PRECONDITION),
+    (OverloadedError, code_pb2.RESOURCE_EXHAUSTED),
+    (DeadlineError, code_pb2.DEADLINE_EXCEEDED),
     (StoppingError, code_pb2.UNAVAILABLE),
     (InferenceError, code_pb2.INTERNAL),
 )
 
 
 def rpc_status(error: ServeError) -> status_pb2.Status:
-    """The error as google.rpc.Status, with BadRequest details where a field is at fault."""
+    """The error as google.rpc.Status, with details: the field at fault, or when to come back and why."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
     status = status_pb2.Status(code=code, message=str(error))
     if isinstance(error, InvalidRequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
-        detail = AnyMessage()
-        detail.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        status.details.append(detail)
+        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if isinstance(error, OverloadedError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(round(error.retry_after * 1e9))
+        info = error_details_pb2.ErrorInfo(reason=error.reason.upper(), domain=_DOMAIN)
+        status.details.extend([_packed(retry), _packed(info)])
     return status
+
+
+def _packed(message: Message) -> AnyMessage:
+    detail = AnyMessage()
+    detail.Pack(message)
+    return detail
 
 
 def item_status(error: ServeError) -> kniv_status.Status:

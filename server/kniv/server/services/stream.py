@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from kniv.server.errors import InferenceError, InvalidRequestError, ServeError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Segmenter, Sentence
 from kniv.server.pipeline.types import SentenceAnnotation
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services import convert
 from kniv.server.services.inbox import Inbox
 from kniv.server.services.items import Document, Item, Items
@@ -68,7 +69,8 @@ class AnnotationStream:
     """Serves one stream.
 
     Args:
-        options: the stream's resolved options.
+        options: the stream's options.
+        caller: how its rows stand among others.
         items: the stream's items.
         ordered: answers come in the order of the items.
         limits: what the stream may hold.
@@ -81,6 +83,7 @@ class AnnotationStream:
     def __init__(
         self,
         options: convert.Options,
+        caller: Urgency,
         items: Items,
         ordered: bool,
         limits: StreamLimits,
@@ -88,7 +91,7 @@ class AnnotationStream:
         write: Callable[[Response], Awaitable[None]],
         draining: asyncio.Event,
     ) -> None:
-        self._options, self._items = options, items
+        self._options, self._caller, self._items = options, caller, items
         self._read, self._write, self._draining = read, write, draining
         self._turnstile = Turnstile(ordered)
         self._inbox: Inbox[_Work] = Inbox(limits.messages, limits.bytes)
@@ -175,7 +178,7 @@ class AnnotationStream:
         predicates = self._predicates(turn)
         item, previous = self._items.turn(turn)
         item.ruler.feed(turn.text)
-        ask = self._ask(previous, predicates)
+        ask = self._ask(previous, predicates, final=not turn.is_partial)
         await self._inbox.put(_Work(item, Segmenter(), ask, last=True, text=turn.text), turn.ByteSize())
 
     async def _take_chunk(self, chunk: calls.DocumentChunk) -> None:
@@ -184,7 +187,7 @@ class AnnotationStream:
             work = _Work(
                 document.item,
                 document.segmenter,
-                self._ask(None, None),
+                self._ask(),
                 chunk.last,
                 document=document,
                 content=chunk.content,
@@ -193,10 +196,12 @@ class AnnotationStream:
 
     def _end_of(self, document: Document) -> _Work:
         """What ends a document whose last chunk never came."""
-        return _Work(document.item, document.segmenter, self._ask(None, None), last=True, document=document)
+        return _Work(document.item, document.segmenter, self._ask(), last=True, document=document)
 
-    def _ask(self, previous: str | None, predicates: tuple[int, ...] | None) -> Ask:
-        return Ask(self._options.tasks, previous, predicates, self._options.priority)
+    def _ask(
+        self, previous: str | None = None, predicates: tuple[int, ...] | None = None, *, final: bool = True
+    ) -> Ask:
+        return Ask(self._options.tasks, previous, predicates, replace(self._caller, final=final))
 
     def _predicates(self, turn: calls.Turn) -> tuple[int, ...] | None:
         """Offsets of the caller's predicates in the turn's text, in code points."""

@@ -13,7 +13,8 @@ from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
 from kniv.server.models.modes import ControlMode
 from kniv.server.models.version import RunOptions
-from kniv.server.scheduling.forming import BatchLimits
+from kniv.server.scheduling.engine import Engine
+from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 
 T = TypeVar("T")
 Serving = Callable[[Callable[[ModelControl], Awaitable[T]]], T]
@@ -35,7 +36,7 @@ def serving(tiny_models: Path) -> Iterator[Serving[T]]:
 
         def run(work: Callable[[ModelControl], Awaitable[T]]) -> T:
             async def main() -> T:
-                options = RunOptions(executor, 1, BatchLimits())
+                options = RunOptions(Engine([], executor, Policy(), Admission()), 1, BatchLimits())
                 return await work(ModelControl(tiny_models, Catalogue(), options, mode=ControlMode.EXPLICIT))
 
             return asyncio.run(main())

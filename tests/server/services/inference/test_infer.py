@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from kniv.server.errors import InvalidRequestError, NotFoundError, NotReadyError
 from kniv.server.models.control import ModelControl
 from kniv.server.runtime.session import OUTPUTS
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.inference.infer import InferenceLimits, admit
 from kniv.server.services.inference.statistics import model_statistics
 
@@ -24,7 +25,7 @@ LIMITS = InferenceLimits()
 
 
 async def infer(control: ModelControl, request: pb.ModelInferRequest, in_stream: bool = False) -> bytes:
-    work = await admit(request, control.catalogue, LIMITS)
+    work = await admit(request, Urgency(), control.catalogue, LIMITS)
     try:
         return await work.answer(in_stream)
     finally:
@@ -99,7 +100,7 @@ def test_a_request_at_fault_holds_no_version(
     async def main(control: ModelControl) -> None:
         await control.load("tiny")
         with pytest.raises(error, match=said):
-            await admit(request, control.catalogue, LIMITS)
+            await admit(request, Urgency(), control.catalogue, LIMITS)
         await asyncio.wait_for(control.catalogue.find("tiny").unused(), 30)
 
     serving(main)
@@ -109,12 +110,12 @@ def test_what_a_model_takes_is_bounded(serving: Serving[None]) -> None:
     async def main(control: ModelControl) -> None:
         await control.load("tiny")
         with pytest.raises(InvalidRequestError, match=r"input_ids.*5 rows; at most 4 a request"):
-            await admit(row_request([[1]] * 5), control.catalogue, LIMITS)
+            await admit(row_request([[1]] * 5), Urgency(), control.catalogue, LIMITS)
         longest = control.catalogue.find("tiny").opened.limits.max_subwords
         with pytest.raises(InvalidRequestError, match=f"input_ids.*at most {longest}"):
-            await admit(row_request([[1] * (longest + 1)]), control.catalogue, LIMITS)
+            await admit(row_request([[1] * (longest + 1)]), Urgency(), control.catalogue, LIMITS)
         with pytest.raises(InvalidRequestError, match=r"outputs: they would take \d+ bytes; at most 1000 a response"):
-            await admit(row_request([[1] * 9]), control.catalogue, InferenceLimits(response_bytes=1000))
+            await admit(row_request([[1] * 9]), Urgency(), control.catalogue, InferenceLimits(response_bytes=1000))
 
     serving(main)
 
@@ -122,11 +123,11 @@ def test_what_a_model_takes_is_bounded(serving: Serving[None]) -> None:
 def test_a_request_runs_on_though_its_model_is_unloaded(serving: Serving[bytes]) -> None:
     async def main(control: ModelControl) -> bytes:
         await control.load("tiny")
-        work = await admit(row_request([[1, 2, 3]]), control.catalogue, LIMITS)
+        work = await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS)
         loaded = control.catalogue.find("tiny")
         await control.unload("tiny")
         with pytest.raises(NotReadyError, match="unloaded"):
-            await admit(row_request([[1, 2, 3]]), control.catalogue, LIMITS)
+            await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS)
         content = await work.answer(in_stream=False)
         work.release()
         await asyncio.wait_for(loaded.unused(), 30)

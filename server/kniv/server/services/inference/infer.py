@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from kniv.server.errors import InvalidRequestError
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.version import Lease
 from kniv.server.scheduling.row import Row
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.inference.outputs import Answers, asked_for, outputs_of
 from kniv.server.services.inference.parameters import named, version_of, wishes_of
 from kniv.server.services.inference.tensors import Bounds, Inputs, read_inputs
@@ -45,7 +46,7 @@ class Work:
         inputs: its tensors.
         answers: where its outputs go.
         outputs: their names.
-        priority: its level.
+        urgency: how its rows stand among others.
         size: bytes of the response's tensors.
     """
 
@@ -56,12 +57,12 @@ class Work:
         inputs: Inputs,
         answers: Answers,
         outputs: tuple[str, ...],
-        priority: int,
+        urgency: Urgency,
         size: int,
     ) -> None:
         self.size = size
         self._lease, self._id = lease, request_id
-        self._inputs, self._answers, self._outputs, self._priority = inputs, answers, outputs, priority
+        self._inputs, self._answers, self._outputs, self._urgency = inputs, answers, outputs, urgency
 
     def release(self) -> None:
         """Hold the model version no longer; a second time does nothing."""
@@ -78,8 +79,9 @@ class Work:
 
         Raises:
             InferenceError: the model failed on a row.
+            OverloadedError, DeadlineError: there was no room for a row, or its time was up.
         """
-        await self._lease.version.rows[self._lease.variant].submit_all(self._rows())
+        await self._lease.version.rows[self._lease.variant].submit_all(self._rows(), self._urgency)
         return await _aside(self.size, lambda: self._packed(in_stream))
 
     def _rows(self) -> list[Row[None]]:
@@ -90,7 +92,6 @@ class Work:
                 predicate=int(predicates[row]),
                 outputs=self._outputs,
                 read=partial(self._answers.write, row),
-                priority=self._priority,
             )
             for row in range(len(ids))
         ]
@@ -104,8 +105,14 @@ class Work:
         return self._answers.packed(response, in_stream)
 
 
-async def admit(message: pb.ModelInferRequest, catalogue: Catalogue, limits: InferenceLimits) -> Work:
+async def admit(message: pb.ModelInferRequest, caller: Urgency, catalogue: Catalogue, limits: InferenceLimits) -> Work:
     """Read and check a request, and take hold of its model version.
+
+    Args:
+        message: the request.
+        caller: how the rows of its call stand among others.
+        catalogue: the models.
+        limits: what it may ask for.
 
     Raises:
         InvalidRequestError: the request cannot be served as it is.
@@ -117,7 +124,7 @@ async def admit(message: pb.ModelInferRequest, catalogue: Catalogue, limits: Inf
     lease = catalogue.lease(name, version, wishes.variant)
     try:
         opened = lease.version.opened
-        priority = wishes.level(opened.config.batching)
+        urgency = replace(caller, level=wishes.level(opened.config.batching), timeout=wishes.timeout)
         outputs = asked_for(message, outputs_of(opened.message))
         bounds = Bounds(opened.config.max_batch_size, lease.limits.max_subwords, opened.encoder.vocabulary)
         inputs = await _aside(message.ByteSize(), lambda: read_inputs(message, bounds))
@@ -130,7 +137,7 @@ async def admit(message: pb.ModelInferRequest, catalogue: Catalogue, limits: Inf
             )
             raise InvalidRequestError("outputs", problem)
         names = tuple(output.name for output in outputs)
-        return Work(lease, message.id, inputs, Answers(outputs, rows, subwords), names, priority, size)
+        return Work(lease, message.id, inputs, Answers(outputs, rows, subwords), names, urgency, size)
     except BaseException:
         lease.release()
         raise

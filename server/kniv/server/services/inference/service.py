@@ -21,7 +21,7 @@ from kniv.server.services.inference.infer import InferenceLimits, admit
 from kniv.server.services.inference.metadata import model_config, model_metadata, server_metadata
 from kniv.server.services.inference.statistics import model_statistics
 from kniv.server.services.inference.stream import InferenceStream
-from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary, urgency_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class InferenceService:
         return pb.ServerReadyResponse(ready=ready)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
-        work = await self._admit(request)
+        work = await self._admit(request, urgency_of(context, patient=False))
         try:
             return await work.answer(in_stream=False)
         finally:
@@ -97,7 +97,8 @@ class InferenceService:
 
     async def _stream(self, _requests: object, context: Context) -> None:
         wire = Wire(context, pb.ModelInferRequest)
-        stream = InferenceStream(self._admit, self._limits, wire.read, wire.write, self._draining)
+        calls = partial(self._admit, caller=urgency_of(context, patient=True))
+        stream = InferenceStream(calls, self._limits, wire.read, wire.write, self._draining)
         try:
             if not await stream.run():
                 raise StoppingError("the server is stopping; send what has no answer yet to another")
