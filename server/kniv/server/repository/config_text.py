@@ -112,7 +112,8 @@ def map_value(descriptor: FieldDescriptor) -> FieldDescriptor | None:
 def _map_key(descriptor: FieldDescriptor | None) -> FieldDescriptor | None:
     if descriptor is None or descriptor.message_type is None or map_value(descriptor) is None:
         return None
-    return descriptor.message_type.fields_by_name["key"]
+    key: FieldDescriptor = descriptor.message_type.fields_by_name["key"]
+    return key
 
 
 def _bound(text: str, path: Path) -> None:

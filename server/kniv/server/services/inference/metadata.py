@@ -21,6 +21,7 @@ EXTENSIONS = (
     "parameters",
     "statistics",
     "logging",
+    "schedule_policy",
 )
 
 
