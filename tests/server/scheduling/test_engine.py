@@ -321,16 +321,58 @@ def test_what_there_is_no_room_for_is_refused_or_waits_as_it_likes() -> None:
 
 def test_one_who_waits_at_its_quota_holds_up_nobody_else() -> None:
     async def play() -> None:
-        async with stage(rows=1, admission=Admission(items=4, client_items=2)) as room:
+        async with stage(rows=1, admission=Admission(items=3, client_items=2)) as room:
             running = await room.blocked([1])
             greedy = [room.send([n], Urgency(patient=True, client="greedy")) for n in range(10, 60)]
             await turns()
-            assert room.engine.items == 3
-            modest = room.send([2], Urgency(patient=True, client="modest"))
+            modest = [room.send([n], Urgency(patient=True, client="modest")) for n in (2, 3)]
             await turns()
-            assert room.engine.items == 4
+            assert room.engine.items == 3
             room.echo.gate.set()
-            await asyncio.gather(running, modest, *greedy)
+            await asyncio.gather(running, *modest, *greedy)
+            served = [batch[0][0] for batch in room.echo.batches]
+            assert served.index(2) < 6 and served.index(3) < 12
+
+    run(play)
+
+
+def test_who_waits_for_room_is_not_overtaken_by_a_later_row_of_its_client() -> None:
+    async def play() -> None:
+        async with stage(rows=1, admission=Admission(items=2)) as room:
+            running, leaving = await room.blocked([1]), room.send([2])
+            patient = [room.send([10], Urgency(patient=True))]
+            await turns()
+            leaving.cancel()
+            patient.append(room.send([11], Urgency(patient=True)))
+            await turns()
+            room.echo.gate.set()
+            await asyncio.gather(running, *patient)
+            assert [batch[0][0] for batch in room.echo.batches] == [1, 10, 11]
+
+    run(play)
+
+
+def test_outputs_are_the_same_work_in_any_order() -> None:
+    async def play() -> None:
+        async with stage() as room:
+            other = Row(np.array([2]), 0, OUTPUTS[::-1], set)
+            first, second = room.send([1]), asyncio.create_task(room.lane.submit(other, USUAL))
+            await first
+            assert (await second).value == set(OUTPUTS)
+            assert len(room.echo.batches) == 1
+
+    run(play)
+
+
+def test_a_device_joins_later_and_only_once() -> None:
+    async def play() -> None:
+        async with stage() as room:
+            for _ in range(2):
+                room.engine.add_pool(Pool("cuda:0", 1))
+            limits = BatchLimits()
+            lane = room.engine.lane("gpu", {"cuda:0": room.echo}, batching(), limits, {"cuda:0": 1}, room.notes)
+            assert (await lane.submit(row([5]), USUAL)).value["cls_logits"] == [5]
+            assert room.notes.reports[0].pool == "cuda:0"
 
     run(play)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from random import Random
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.scheduling.simulator import HEADS, Simulator, batching
 
+from kniv.server.scheduling.cost import CostModel
 from kniv.server.scheduling.policy import Admission, BatchLimits, LaneSpec, Policy, Pool
 from kniv.server.scheduling.work import Item
 
@@ -130,6 +132,19 @@ def test_clients_that_never_stop_asking_get_the_same(first: int, second: int, mo
     assert max(got) <= 1.6 * min(got)
 
 
+def test_a_client_that_was_idle_has_no_claim_on_the_past() -> None:
+    room = room_of(Policy())
+    for number in range(10):
+        room.admit(row(number, client="idle"))
+    room.feed(40, lambda number: row(number, client="busy"))
+    room.run(until=5)
+    for number in range(10, 400):
+        room.admit(row(number, client="idle"))
+    room.run(until=6)
+    got = [room.seconds(lambda item, client=client: item.client == client, 5) for client in ("idle", "busy")]
+    assert got[0] == pytest.approx(got[1], rel=0.15)
+
+
 def test_a_stream_of_one_does_not_wait_for_a_stream_of_ten_thousand() -> None:
     room = room_of(Policy())
     for number in range(10_000):
@@ -224,3 +239,29 @@ def test_limits_of_a_batch_are_used() -> None:
         room.admit(row(number))
     room.run()
     assert max(len(run.items) for run in room.done) == BatchLimits().rows
+
+
+def test_where_one_row_takes_longer_than_the_bound_rows_that_cost_no_more_still_join() -> None:
+    room = room_of(Policy(wait_bound=0.01), cost=lambda rows, length: 0.06 + 1e-6 * rows)
+    random = Random(0)
+    room.feed(60, lambda number: row(number, length=random.choice((10, 20, 40))))
+    room.run(until=10)
+    assert min(len(run.items) for run in room.done[-10:]) == BatchLimits().rows
+
+
+def test_lanes_of_one_level_get_the_same_time_whatever_their_batches_take() -> None:
+    room = room_of(Policy())
+    room.lane("other", LaneSpec("other", {"cpu": 1}, batching(3), BatchLimits(rows=1)))
+    room.feed(40, row)
+    room.feed(40, lambda number: replace(row(number, length=60), lane="other"))
+    room.run(until=5)
+    got = [room.seconds(lambda item, lane=lane: item.lane == lane, 1) for lane in ("lane", "other")]
+    assert got[0] == pytest.approx(got[1], rel=0.05)
+
+
+def test_nothing_is_learnt_from_batches_that_fail() -> None:
+    room = room_of(Policy(), guilty=lambda item: item < 100, cost=lambda rows, length: 1e-6 if rows > 1 else 0.01)
+    for number in range(8):
+        room.admit(row(number))
+    room.run()
+    assert room.scheduler._lanes["lane"].cost("cpu", HEADS).seconds(24) == CostModel().seconds(24)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _PRIOR_SECONDS = 0.0005  # a subword, before anything has run: slower than any model that we know
-_PULL = 0.25  # weight of the pseudo-observation of no overhead
+_PULL = 0.05  # weight of the pseudo-observation of no overhead
 _DECAY = 0.98  # a batch counts half after 34 more
 _SPREAD_DECAY = 0.95
 _FIRST = 8  # batches that are believed whatever they took

@@ -9,8 +9,8 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
-from kniv.server.errors import InferenceError, OverloadedError, StoppingError
-from kniv.server.scheduling.execute import Executed, Runner, Switch, execute
+from kniv.server.errors import OverloadedError, StoppingError
+from kniv.server.scheduling.execute import Executed, Runner, Switch, execute, failed
 from kniv.server.scheduling.machine import Scheduler
 from kniv.server.scheduling.observe import BatchReport, Observer
 from kniv.server.scheduling.patience import Patience
@@ -257,7 +257,8 @@ class Engine:
 
     def _terminate(self, batches: Sequence[int]) -> None:
         for batch in batches:
-            self._switches[batch].terminate = True
+            if batch in self._switches:  # none if its run could not even begin
+                self._switches[batch].terminate = True
 
     def _start(self, batch: Batch, pool: str, now: float) -> None:
         lane = self._lanes[batch.lane]
@@ -282,28 +283,25 @@ class Engine:
         try:
             result = run.result()
         except Exception as error:
-            failure = InferenceError(f"the batch could not be run: {type(error).__name__}: {error}")
-            result = Executed([failure] * len(rows), frozenset(range(len(rows))), BatchTimes(0, 0, 0))
+            result = failed(len(rows), "the batch could not be run", error, BatchTimes(0, 0, 0))
         times = result.times
         suspects = {batch.items[place] for place in result.suspects}
-        seconds = times.input + times.infer + times.output
-        ended = self._scheduler.complete(batch.id, self._clock(), seconds, suspects)
+        ended = self._scheduler.complete(batch.id, self._clock(), times.input + times.infer + times.output, suspects)
         answers = dict(zip(batch.items, result.answers, strict=True))
         for number in (*ended.answered, *ended.failed):
             pending, answer = self._rows.pop(number), answers[number]
             pending.settle(answer if isinstance(answer, Exception) else Done(answer, pending.queued, times))
         self._ended += len(rows)
-        lane.observer.ran(
-            BatchReport(
-                lane.name,
-                pool,
-                rows[0].row.outputs,
-                len(rows),
-                sum(isinstance(answer, Exception) for answer in result.answers),
-                sum(len(pending.row.ids) for pending in rows),
-                batch.length * len(rows),
-                times,
-                tuple(pending.queued for pending in rows),
-            )
+        report = BatchReport(
+            lane=lane.name,
+            pool=pool,
+            outputs=rows[0].row.outputs,
+            rows=len(rows),
+            failed=sum(isinstance(answer, Exception) for answer in result.answers),
+            tokens=sum(len(pending.row.ids) for pending in rows),
+            padded_tokens=batch.length * len(rows),
+            times=times,
+            queued=tuple(pending.queued for pending in rows),
         )
         self._pump()
+        lane.observer.ran(report)

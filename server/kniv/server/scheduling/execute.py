@@ -68,9 +68,8 @@ def execute(runner: Runner, rows: Sequence[Row[Any]], length: int, switch: Switc
     try:
         outputs = runner.run(ids, mask, predicates, rows[0].outputs, switch)
     except Exception as error:
-        failure = _failure("the model failed on this sentence", error)
         times = BatchTimes(packed - started, perf_counter() - packed, 0)
-        return Executed([failure] * len(rows), frozenset(range(len(rows))), times)
+        return failed(len(rows), "the model failed on this sentence", error, times)
     ran = perf_counter()
     answers: list[Any] = []
     suspects = set()
@@ -82,6 +81,11 @@ def execute(runner: Runner, rows: Sequence[Row[Any]], length: int, switch: Switc
         else:
             answers.append(_read(row.read, mine))
     return Executed(answers, frozenset(suspects), BatchTimes(packed - started, ran - packed, perf_counter() - ran))
+
+
+def failed(rows: int, what: str, error: Exception, times: BatchTimes) -> Executed:
+    """What comes of a batch that could not be run: all of its rows are suspect."""
+    return Executed([_failure(what, error)] * rows, frozenset(range(rows)), times)
 
 
 def _read(read: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats]) -> Any:

@@ -40,7 +40,7 @@ class Pending(Generic[T]):
             id=number,
             lane=lane,
             length=len(row.ids),
-            outputs=row.outputs,
+            outputs=tuple(sorted(row.outputs)),  # whatever the order, the same work
             level=urgency.level,
             client=urgency.client,
             size=row.ids.nbytes,
