@@ -125,7 +125,7 @@ def _pairs(dependent: Tensor, weight: Tensor, head: Tensor) -> Tensor:
 
 def _at_best_head(arcs: Tensor, labels: Tensor) -> Tensor:
     rows, length, _, classes = labels.shape
-    best = arcs.argmax(-1)[..., None, None].expand(rows, length, 1, classes)
+    best = arcs.argmax(-1).clamp(min=0)[..., None, None].expand(rows, length, 1, classes)
     return torch.softmax(labels.gather(2, best).squeeze(2), -1)
 
 

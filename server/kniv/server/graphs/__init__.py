@@ -1,0 +1,1 @@
+"""Passes over ONNX graphs: the cascade as published, rewritten to answer the same, faster."""

@@ -1,0 +1,98 @@
+"""All passes in their order, from a cascade graph as exported to the one that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from kniv.server.graphs import (
+    arcs,
+    attention,
+    constants,
+    int8,
+    lengths,
+    masks,
+    mixes,
+    opset,
+    relations,
+    tasks,
+)
+from kniv.server.graphs.files import write_model
+from kniv.server.graphs.graph import Graph
+from kniv.server.graphs.report import PassReport
+
+Pass = Callable[[Graph], PassReport]
+Calibrate = Callable[[onnx.ModelProto, tuple[str, ...]], Mapping[str, int8.Range]]
+
+PASSES: tuple[Pass, ...] = (
+    opset.apply,
+    constants.apply,
+    lengths.apply,
+    masks.apply,
+    attention.apply,
+    arcs.apply,
+    relations.apply,
+    mixes.apply,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """A rewritten model.
+
+    Attributes:
+        model: the model; the one that was given, changed in place.
+        report: what each pass did, in the order in which they ran.
+    """
+
+    model: onnx.ModelProto
+    report: tuple[PassReport, ...]
+
+
+def optimise(
+    model: onnx.ModelProto,
+    calibrate: Calibrate | None = None,
+    levels: int = int8.FULL,
+    passes: tuple[Pass, ...] = PASSES,
+) -> Optimised:
+    """Rewrite a cascade graph.
+
+    Args:
+        model: the model, its weights inside; it is changed in place, and weights that no pass changes are not copied.
+        calibrate: gives the ranges of activations for an INT8 graph: it gets the float model with the named activations
+            among its outputs, and returns the lowest and highest value of each on text of the kind to be served.
+            Without it the graph stays in float.
+        levels: weight levels of an INT8 graph; ``int8.SAFE`` for CPUs without VNNI.
+        passes: what to run before quantising and putting the heads into branches.
+    """
+    graph = Graph(model)
+    if tasks.INPUT in graph.inputs:
+        return Optimised(model, (PassReport("all", 0, "the graph has been rewritten before"),))
+    report = [step(graph) for step in passes]
+    if calibrate is not None:
+        names = int8.observed(graph)
+        graph.close()
+        ranges = calibrate(_looked_into(model, names), names)
+        del model.graph.output[-len(names) :]
+        graph = Graph(model)
+        report.append(int8.quantise(graph, ranges, levels))
+    report.append(tasks.apply(graph))
+    graph.close()
+    return Optimised(model, tuple(report))
+
+
+def optimise_file(
+    source: Path, target: Path, calibrate: Calibrate | None = None, levels: int = int8.FULL
+) -> tuple[PassReport, ...]:
+    """Rewrite the graph of one file into another; see :func:`optimise`. Takes about twice the file's size of memory."""
+    done = optimise(onnx.load(source), calibrate, levels)
+    write_model(done.model, target)
+    return done.report
+
+
+def _looked_into(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
+    model.graph.output.extend([int8.tensor_info(name) for name in names])
+    return model

@@ -1,0 +1,150 @@
+"""Relation scores at each subword's best head alone, and what scores any other head.
+
+The source graph scores C relations between all S * S pairs of a row and returns them, of which S * C are read. The
+rewritten graph returns
+
+    relation_scores     [B, S, C]      at the head that ``arc_scores`` likes best
+    relation_dependent  [B, S, d + 1]  each subword as a dependent
+    relation_head       [B, S, d + 1]  each subword as a head
+    relation_weight     [C, d + 1, d + 1]
+
+so that a decoder whose tree gives subword i another head h scores it as relation_dependent[i] W relation_head[h]
+(Dozat & Manning 2017, eq. 6, with the bias terms inside the product).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from kniv.server.graphs.arcs import biaffine
+from kniv.server.graphs.graph import Array, Graph, attribute
+from kniv.server.graphs.movement import moved
+from kniv.server.graphs.report import PassReport
+from kniv.server.graphs.trace import Trace, trace
+
+NAME = "relations"
+SCORES, DEPENDENT, HEAD, WEIGHT = "relation_scores", "relation_dependent", "relation_head", "relation_weight"
+_ROWS, _LENGTH = 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Biaffine:
+    dependent: str
+    head: str
+    weight: Array  # [C, d + 1, d + 1]
+
+
+def apply(graph: Graph) -> PassReport:
+    """Replace the output ``label_scores``."""
+    if "label_scores" not in graph.outputs or "arc_scores" not in graph.outputs:
+        return PassReport(NAME, 0, "no output label_scores beside arc_scores")
+    sizes = trace(graph, _ROWS, _LENGTH)
+    found = _biaffine(graph, sizes)
+    if found is None:
+        return PassReport(NAME, 0, "label_scores are no biaffine product of two projections with one weight")
+    lookups = [node for node in graph.readers("label_scores") if node.op_type != "Shape"]
+    if any(not _at_best_head(graph, sizes, node) for node in lookups):
+        return PassReport(NAME, 0, "label_scores are read at other places than the best head")
+    scores = _scores(graph, found)
+    for node in lookups:
+        graph.redirect(node.output[0], scores)
+    _declare(graph, found, graph.add("Squeeze", [scores, graph.ints(2)], SCORES))
+    graph.prune()
+    return PassReport(NAME, 1, f"{found.weight.shape[0]} relations scored at the best head instead of at every one")
+
+
+def _scores(graph: Graph, found: _Biaffine) -> str:
+    """Scores at the best head, [B, S, 1, C]."""
+    classes, width, _ = found.weight.shape
+    best = graph.add("ArgMax", ["arc_scores"], "best_head", axis=-1, keepdims=1)
+    chosen = graph.add("GatherND", [found.head, best], "best_head_values", batch_dims=1)
+    flat = graph.weight("relation_product", found.weight.transpose(1, 2, 0).reshape(width, width * classes))
+    left = graph.add("MatMul", [found.dependent, flat], "relation_left")
+    square = graph.add("Reshape", [left, graph.ints(0, 0, width, classes)], "relation_left_square")
+    row = graph.add("Unsqueeze", [chosen, graph.ints(2)], "best_head_row")
+    return graph.add("MatMul", [row, square], "relation_at_best")
+
+
+def _declare(graph: Graph, found: _Biaffine, scores: str) -> None:
+    classes, width, _ = found.weight.shape
+    outputs = graph.model.graph.output
+    kept = [value for value in outputs if value.name != "label_scores"]
+    del outputs[:]
+    outputs.extend(kept)
+    weight = graph.weight(WEIGHT + "_stored", found.weight)
+    made = [(scores, SCORES, ["B", "S", classes]), (weight, WEIGHT, [classes, width, width])]
+    made += [(found.dependent, DEPENDENT, ["B", "S", width]), (found.head, HEAD, ["B", "S", width])]
+    for source, name, shape in made:
+        if source != name:
+            graph.append(helper.make_node("Identity", [source], [name], name=name))
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    graph.touch()
+
+
+def _biaffine(graph: Graph, sizes: Trace) -> _Biaffine | None:
+    view = moved(graph, sizes, "label_scores")
+    node = None if view is None or view.gain != 1 else graph.producer(view.root)
+    if view is None or node is None:
+        return None
+    if biaffine(node):
+        weight = graph.value(node.input[1])
+        if weight is None:
+            return None
+        wanted = np.arange(view.places.size).reshape(_ROWS, len(weight), _LENGTH, _LENGTH).transpose(0, 2, 3, 1)
+        return _Biaffine(node.input[0], node.input[2], weight) if np.array_equal(view.places, wanted) else None
+    if node.op_type == "MatMul":
+        return _two_products(graph, sizes, node, view.places)
+    return None
+
+
+def _two_products(graph: Graph, sizes: Trace, node: onnx.NodeProto, places: Array) -> _Biaffine | None:
+    """``(dependent W) head^T``, with the relations side by side in the columns of ``dependent W``."""
+    left, right = moved(graph, sizes, node.input[0]), moved(graph, sizes, node.input[1])
+    inner = None if left is None or left.gain != 1 else graph.producer(left.root)
+    if left is None or right is None or right.gain != 1 or inner is None or inner.op_type != "MatMul":
+        return None
+    flat, width = graph.value(inner.input[1]), right.places.shape[1]
+    if flat is None or flat.ndim != 2 or flat.shape[0] != width or flat.shape[1] % width:
+        return None
+    classes = flat.shape[1] // width
+    heads = np.arange(_ROWS * _LENGTH * width).reshape(_ROWS, _LENGTH, width).transpose(0, 2, 1)
+    scores = np.arange(_ROWS * _LENGTH * classes * _LENGTH).reshape(_ROWS, _LENGTH, classes, _LENGTH)
+    straight = np.array_equal(left.places.ravel(), np.arange(left.places.size))
+    if not straight or not np.array_equal(right.places, heads):
+        return None
+    if not np.array_equal(places, scores.transpose(0, 1, 3, 2)):
+        return None
+    return _Biaffine(inner.input[0], right.root, flat.reshape(width, classes, width).transpose(1, 0, 2))
+
+
+def _at_best_head(graph: Graph, sizes: Trace, node: onnx.NodeProto) -> bool:
+    """Whether a node picks, for each subword, the scores at the arg max of its arc scores."""
+    if node.op_type != "GatherElements" or attribute(node, "axis", 0) != 2 or node.input[0] != "label_scores":
+        return False
+    index = _index(graph, sizes, node.input[1])
+    if index is None:
+        return False
+    best, places = index
+    maker = graph.producer(best)
+    if maker is None or maker.op_type != "ArgMax" or maker.input[0] != "arc_scores":
+        return False
+    if attribute(maker, "axis", 0) not in (-1, 2) or attribute(maker, "select_last_index", 0):
+        return False
+    wanted = np.arange(_ROWS * _LENGTH).reshape(_ROWS, _LENGTH, 1, 1)
+    return bool((places == wanted).all())
+
+
+def _index(graph: Graph, sizes: Trace, name: str) -> tuple[str, Array] | None:
+    """Where an index comes from, past the clip at 0 that some exporters write."""
+    view = moved(graph, sizes, name)
+    if view is None:
+        return None
+    node = graph.producer(view.root)
+    if node is not None and node.op_type in ("Clip", "Max") and sizes.scalar(node.input[1]) == 0:
+        inner = moved(graph, sizes, node.input[0])
+        return None if inner is None else (inner.root, inner.places.ravel()[view.places])
+    return view.root, view.places

@@ -1,0 +1,155 @@
+"""One graph that runs no more heads than are asked for.
+
+A further input, ``tasks`` (bool [5]: POS, entities, tree, roles, dialog act; all of them where it is not given),
+decides which heads run. Each stands inside an ``If``; what one head reads of another makes that one run too. Outputs
+that were not asked for come back empty ([0]). Weights stay outside the branches, so there is one copy of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from kniv.server.graphs.graph import Graph, reads
+from kniv.server.graphs.relations import DEPENDENT, HEAD, SCORES
+from kniv.server.graphs.report import PassReport
+from kniv.server.graphs.trace import Trace, trace
+
+NAME = "tasks"
+INPUT = "tasks"
+TASKS = ("pos", "ner", "dep", "srl", "cls")
+_OUTPUTS = {
+    "pos": ("pos_logits",),
+    "ner": ("ner_logits",),
+    "dep": ("arc_scores", "label_scores", SCORES, DEPENDENT, HEAD),
+    "srl": ("srl_logits",),
+    "cls": ("cls_logits",),
+}
+
+
+@dataclass(slots=True)
+class _Head:
+    name: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)  # heads whose nodes it reads, itself included
+
+
+def apply(graph: Graph) -> PassReport:
+    """Put each head inside an ``If``."""
+    if INPUT in graph.inputs:
+        return PassReport(NAME, 0, f"the graph has an input {INPUT}")
+    missing = [task for task in TASKS if not set(_OUTPUTS[task]) & set(graph.outputs)]
+    if missing:
+        return PassReport(NAME, 0, f"no output of {', '.join(missing)}")
+    graph.prune()
+    heads = _heads(graph)
+    if not all(head.nodes for head in heads):
+        return PassReport(NAME, 0, "a head has no node of its own")
+    sizes = trace(graph, 2, 5)
+    conditions = _conditions(graph, heads)
+    made: list[onnx.NodeProto] = []
+    for head in heads:
+        crossing = _crossing(graph, head)
+        made.append(_branch(head, {name: _type(graph, sizes, name) for name in crossing}, conditions[head.name]))
+    graph.remove([node for head in heads for node in head.nodes])
+    for node in made:
+        graph.append(node)
+    graph.model.graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.BOOL, [len(TASKS)]))
+    default = numpy_helper.from_array(np.ones(len(TASKS), dtype=bool), INPUT)
+    graph.weights[INPUT] = default
+    graph.prune()
+    return PassReport(NAME, len(heads), "heads run when asked for: " + ", ".join(head.name for head in heads))
+
+
+def _heads(graph: Graph) -> list[_Head]:
+    """The nodes of each head: a node belongs to the first head in the cascade that needs it, if not all do."""
+    needed = {task: _ancestors(graph, [n for n in _OUTPUTS[task] if n in graph.outputs]) for task in TASKS}
+    heads = {task: _Head(task) for task in TASKS}
+    owner: dict[int, str] = {}
+    for node in graph.nodes:
+        users = [task for task in TASKS if id(node) in needed[task]]
+        if not users or ("cls" in users and len(users) > 1):
+            continue
+        heads[users[0]].nodes.append(node)
+        owner[id(node)] = users[0]
+    for task, head in heads.items():
+        head.needs = {owner[key] for key in needed[task] if key in owner} | {task}
+    return [heads[task] for task in TASKS]
+
+
+def _ancestors(graph: Graph, names: list[str]) -> set[int]:
+    found: set[int] = set()
+    waiting = list(names)
+    while waiting:
+        node = graph.producer(waiting.pop())
+        if node is not None and id(node) not in found:
+            found.add(id(node))
+            waiting += reads(node)
+    return found
+
+
+def _conditions(graph: Graph, heads: list[_Head]) -> dict[str, str]:
+    """For each head the flag that it runs: it is asked for, or a head is that reads it."""
+    flags = graph.add_many("Split", [INPUT], [f"task_{task}" for task in TASKS], axis=0, num_outputs=len(TASKS))
+    scalars = {
+        task: graph.add("Squeeze", [flag, graph.ints(0)], f"task_{task}_flag")
+        for task, flag in zip(TASKS, flags, strict=True)
+    }
+    conditions = {}
+    for head in heads:
+        condition = scalars[head.name]
+        for other in heads:
+            if other is not head and head.name in other.needs:
+                condition = graph.add("Or", [condition, scalars[other.name]], f"run_{head.name}")
+        conditions[head.name] = condition
+    return conditions
+
+
+def _crossing(graph: Graph, head: _Head) -> list[str]:
+    """Tensors of a head that something else reads."""
+    inside = {id(node) for node in head.nodes}
+    read = {name for node in graph.nodes if id(node) not in inside for name in reads(node)} | set(graph.outputs)
+    return [name for node in head.nodes for name in node.output if name in read]
+
+
+def _type(graph: Graph, sizes: Trace, name: str) -> int:
+    """Element type of a tensor; quantised graphs hold operators that the trace does not know."""
+    if name in sizes.kinds:
+        return sizes.kinds[name][0]
+    node = graph.producer(name)
+    assert node is not None
+    if node.op_type == "QuantizeLinear":
+        return int(graph.weights[node.input[2]].data_type)
+    if node.op_type == "DynamicQuantizeLinear":
+        return int(TensorProto.FLOAT if name == node.output[1] else TensorProto.UINT8)
+    return int(TensorProto.INT32 if node.op_type == "MatMulInteger" else TensorProto.FLOAT)
+
+
+def _branch(head: _Head, crossing: dict[str, int], condition: str) -> onnx.NodeProto:
+    inside = {name: f"{name}_of_{head.name}" for name in crossing}
+    nodes = []
+    for node in head.nodes:
+        copied = onnx.NodeProto()
+        copied.CopyFrom(node)
+        for names in (copied.input, copied.output):
+            for index, name in enumerate(names):
+                names[index] = inside.get(name, name)
+        nodes.append(copied)
+    empty = {name: f"{name}_without_{head.name}" for name in crossing}
+    nothing = [
+        helper.make_node("Constant", [], [empty[name]], name=empty[name], value=helper.make_tensor(name, kind, [0], []))
+        for name, kind in crossing.items()
+    ]
+    full_values = [helper.make_tensor_value_info(inside[name], kind, None) for name, kind in crossing.items()]
+    empty_values = [helper.make_tensor_value_info(empty[name], kind, None) for name, kind in crossing.items()]
+    return helper.make_node(
+        "If",
+        [condition],
+        list(crossing),
+        name=f"head_{head.name}",
+        then_branch=helper.make_graph(nodes, f"with_{head.name}", [], full_values),
+        else_branch=helper.make_graph(nothing, f"without_{head.name}", [], empty_values),
+    )

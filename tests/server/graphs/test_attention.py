@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from kniv.server.graphs import attention, lengths, masks
+from kniv.server.graphs.attention_match import LONGEST, Matcher
+from kniv.server.graphs.constants import apply as fold
+from kniv.server.graphs.graph import Graph
+from kniv.server.graphs.opset import apply as raise_opset
+
+from .conftest import Source
+
+
+def ready(model: onnx.ModelProto) -> Graph:
+    graph = Graph(model)
+    for step in (raise_opset, fold, lengths.apply, masks.apply):
+        step(graph)
+    return graph
+
+
+def test_positions_are_the_graph_s_own(published: Source) -> None:
+    matcher = Matcher(ready(published.load()))
+    layer = matcher.layer(matcher.softmaxes()[0])
+    assert layer.by_query is not None
+    assert layer.by_key is not None
+    # He et al. 2021: steps of one up to half the buckets, then logarithmic ones; keys look the other way.
+    apart = np.arange(LONGEST - 1, -LONGEST, -1)
+    near = np.abs(apart) < 128
+    np.testing.assert_array_equal(layer.by_query.rows[near], apart[near] + 256)
+    assert (np.diff(layer.by_query.rows) <= 0).all()
+    assert set(layer.by_query.rows) <= set(range(512))
+    np.testing.assert_array_equal(layer.by_key.rows, np.clip(512 - layer.by_query.rows, 0, 511))
+    assert layer.heads == 4
+
+
+def test_nothing_of_the_old_positions_is_left(source: Source) -> None:
+    graph = ready(source.load())
+    assert attention.apply(graph).places == 2
+    kinds = [node.op_type for node in graph.nodes]
+    assert "Tile" not in kinds
+    assert "GatherElements" not in [node.op_type for node in graph.nodes if "attention" in node.output[0]]
+    # One product a layer for queries, keys and values.
+    wide = [node for node in graph.nodes if node.op_type == "MatMul" and node.input[1] in graph.weights]
+    assert sum(list(graph.weights[node.input[1]].dims) == [64, 192] for node in wide) == 2
+
+
+def refused(graph: Graph) -> str:
+    report = attention.apply(graph)
+    assert report.places == 0
+    return report.note
+
+
+def test_positions_that_are_no_distance_are_left_alone(published: Source) -> None:
+    graph = ready(published.load())
+    for name, tensor in list(graph.weights.items()):
+        if tensor.data_type == onnx.TensorProto.INT64 and graph.scalar(name) == 256:
+            # The middle of the table: moved by as much as the place itself, the row depends on more than distance.
+            moved = graph.add("Shape", ["input_ids"], "moved", start=1, end=2)
+            for node in graph.readers(name):
+                if node.op_type == "Add":
+                    node.input[list(node.input).index(name)] = moved
+    graph.touch()
+    graph.prune()
+    assert "position" in refused(graph)
+
+
+def test_a_mask_that_lets_padding_in_is_left_alone(published: Source) -> None:
+    graph = ready(published.load())
+    softmaxes = [node.op_type for node in graph.nodes].count("Softmax")
+    for node in graph.nodes:
+        if node.op_type == "Not":
+            node.op_type = "Identity"
+    graph.touch()
+    assert "mask" in refused(graph)
+    assert [node.op_type for node in graph.nodes].count("Softmax") == softmaxes
+
+
+def test_a_projection_that_is_none_is_left_alone(published: Source) -> None:
+    graph = ready(published.load())
+    for node in list(graph.nodes):
+        if node.op_type == "MatMul" and "query_proj" in node.output[0]:
+            weight = node.input[1]
+            doubled = graph.add("Add", [weight, weight], weight + "_doubled")
+            node.input[1] = doubled
+    graph.touch()
+    graph.prune()
+    assert "linear layer" in refused(graph)
+
+
+def test_graphs_without_attention_are_skipped_with_a_reason() -> None:
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["attention_mask"], ["y"], to=1)],
+        "none",
+        [helper.make_tensor_value_info("attention_mask", 7, ["B", "S"])],
+        [helper.make_tensor_value_info("y", 1, ["B", "S"])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "unused")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert refused(Graph(model)) == "no softmax over pairs of subwords"

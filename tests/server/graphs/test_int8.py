@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kniv.server.graphs import int8
+from kniv.server.graphs.graph import Graph
+from kniv.server.graphs.pipeline import optimise
+from kniv.training.calibrate import ranges
+
+from .conftest import Source, batch, row, run, session
+
+Make = Callable[[Source], ort.InferenceSession]
+
+
+def calibrated(model: onnx.ModelProto, names: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    return ranges(model, names, [batch(100 + seed, 1, 24) for seed in range(8)])
+
+
+def everywhere(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes of the graph and of its branches."""
+    branches = [entry.g for node in model.graph.node if node.op_type == "If" for entry in node.attribute]
+    return [node for graph in (model.graph, *branches) for node in graph.node]
+
+
+@pytest.fixture(scope="session")
+def made() -> dict[str, ort.InferenceSession]:
+    return {}
+
+
+@pytest.fixture
+def eight_bits(source: Source, made: dict[str, ort.InferenceSession]) -> ort.InferenceSession:
+    key = source.path.name
+    if key not in made:
+        made[key] = session(optimise(source.load(), calibrated).model)
+    return made[key]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), rows=st.integers(2, 6), length=st.integers(3, 40))
+def test_company_does_not_change_an_answer(eight_bits: ort.InferenceSession, seed: int, rows: int, length: int) -> None:
+    feed = batch(seed, rows, length)
+    together = run(eight_bits, feed)
+    for index, real in enumerate(feed["attention_mask"].sum(1)):
+        alone = run(eight_bits, row(feed, index))
+        for name in ("pos_logits", "ner_logits", "srl_logits", "relation_scores"):
+            assert np.abs(together[name][index, :real] - alone[name][0]).max() < 1e-4, name
+        assert np.abs(together["cls_logits"][index] - alone["cls_logits"][0]).max() < 1e-4
+
+
+def test_answers_stay_near_those_in_float(eight_bits: ort.InferenceSession, rewritten: ort.InferenceSession) -> None:
+    feed = batch(7, 1, 40)
+    exact, near = run(rewritten, feed), run(eight_bits, feed)
+    for name in ("pos_logits", "ner_logits", "arc_scores", "cls_logits"):
+        error = np.sqrt(((near[name] - exact[name]) ** 2).mean())
+        assert error < 0.1 * exact[name].std(), name
+
+
+def test_products_tables_and_lstms_are_in_eight_bits(published: Source) -> None:
+    model = optimise(published.load(), calibrated).model
+    kinds = [node.op_type for node in everywhere(model)]
+    assert kinds.count("DynamicQuantizeLSTM") == 3
+    assert "LSTM" not in kinds
+    assert kinds.count("MatMulIntegerToFloat") > 10
+    floats = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == 1}
+    assert not [name for name, dims in floats.items() if dims in ([64, 192], [64, 128], [128, 64])]
+
+
+@pytest.mark.parametrize("levels", [int8.FULL, int8.SAFE])
+def test_codes_stay_within_their_levels(published: Source, levels: int) -> None:
+    model = optimise(published.load(), calibrated, levels).model
+    read = {node.input[1] for node in everywhere(model) if node.op_type == "MatMulIntegerToFloat"}
+    read |= {name for node in everywhere(model) if node.op_type == "DynamicQuantizeLSTM" for name in node.input[1:3]}
+    stored = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in read]
+    assert len(stored) == len(read)
+    assert {int(np.abs(codes.astype(np.int64)).max()) for codes in stored} == {levels}
+
+
+def test_no_product_of_pairs_overflows_where_levels_are_safe() -> None:
+    assert 2 * 255 * int8.SAFE <= 32767
+
+
+def test_what_has_no_range_stays_in_float(published: Source) -> None:
+    graph = Graph(published.load())
+    assert int8.observed(graph)
+    report = int8.quantise(graph, {})
+    kinds = {node.op_type for node in graph.nodes}
+    assert "MatMulIntegerToFloat" not in kinds
+    assert "LSTM" in kinds
+    assert report.places == 0

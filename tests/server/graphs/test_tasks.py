@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from kniv.server.graphs.tasks import TASKS
+
+from .conftest import Source, batch, run
+
+OUTPUTS = {
+    "pos": ("pos_logits",),
+    "ner": ("ner_logits",),
+    "dep": ("arc_scores", "relation_scores", "relation_dependent", "relation_head"),
+    "srl": ("srl_logits",),
+    "cls": ("cls_logits",),
+}
+# What the cascade reads: each word head reads those before it.
+NEEDED = {"pos": {"pos", "ner", "dep", "srl"}, "ner": {"ner", "dep", "srl"}, "dep": {"dep", "srl"}}
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=len(TASKS))), ids=str)
+def test_heads_run_when_asked_for_and_answer_the_same(
+    rewritten: ort.InferenceSession, source: Source, wanted: tuple[bool, ...]
+) -> None:
+    feed = batch(1, 3, 14)
+    whole, part = run(rewritten, feed), run(rewritten, {**feed, "tasks": np.array(wanted)})
+    asked = {task for task, flag in zip(TASKS, wanted, strict=True) if flag}
+    for task in TASKS:
+        runs = bool(asked & NEEDED.get(task, {task}))
+        for name in OUTPUTS[task]:
+            if runs:
+                np.testing.assert_array_equal(part[name], whole[name], err_msg=name)
+            else:
+                assert part[name].size == 0
+    np.testing.assert_array_equal(part["relation_weight"], whole["relation_weight"])
+
+
+def test_the_published_inputs_are_enough(rewritten: ort.InferenceSession) -> None:
+    inputs = [node.name for node in rewritten.get_inputs()]
+    assert inputs == ["input_ids", "attention_mask", "predicate_idx"]
+    assert [node.name for node in rewritten.get_overridable_initializers()] == ["tasks"]
