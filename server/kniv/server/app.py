@@ -63,6 +63,8 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         finally:
             if polling is not None:
                 polling.cancel()
+            # Calls that were cut short have given up their rows; their batches end before the threads do.
+            await engine.close()
     log.info("stopped")
 
 

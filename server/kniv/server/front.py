@@ -21,6 +21,8 @@ from kniv.server.settings import ServeSettings
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.5  # for the last statuses to leave
+# A client that is silent for so long during a call is pinged, and given up if it does not answer in the other time.
+_KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT = 60.0, 20.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -97,6 +99,9 @@ class Front:
             options=[
                 ("grpc.max_receive_message_length", self._settings.message_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.keepalive_time_ms", round(_KEEPALIVE_SECONDS * 1e3)),
+                ("grpc.keepalive_timeout_ms", round(_KEEPALIVE_TIMEOUT * 1e3)),
+                ("grpc.http2.ping_timeout_ms", round(_KEEPALIVE_TIMEOUT * 1e3)),  # the one that ends the connection
                 ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
             ]
         )

@@ -8,6 +8,10 @@ from kniv.server.scheduling.policy import Admission
 from kniv.server.scheduling.work import Item, Reason
 
 
+# Of all room, what callers who wait for it can fill; the rest is for those who would be refused.
+_PATIENT_PART = 0.75
+
+
 class Ledger:
     """Rows and bytes that are waiting or running.
 
@@ -28,9 +32,10 @@ class Ledger:
             return Reason.CLIENT_QUOTA, items
         if items and size + item.size > limits.client_bytes:
             return Reason.CLIENT_BYTES, items
-        if self.items >= limits.items:
+        part = _PATIENT_PART if item.patient else 1
+        if self.items >= max(1, part * limits.items):
             return Reason.QUEUE_FULL, self.items
-        if self.items and self.bytes + item.size > limits.bytes:
+        if self.items and self.bytes + item.size > part * limits.bytes:
             return Reason.QUEUE_BYTES, self.items
         return None
 

@@ -92,6 +92,10 @@ class Lane:
         """The most urgent level that waits; there must be one."""
         return next(number for number, level in self.levels.items() if level.count)
 
+    def ahead(self, number: int) -> int:
+        """Rows that wait in a level and those that are more urgent."""
+        return sum(level.count for n, level in self.levels.items() if n <= number)
+
     def cost(self, pool: str, outputs: tuple[str, ...]) -> CostModel:
         """What batches that want these outputs take on a pool."""
         key = (pool, outputs)

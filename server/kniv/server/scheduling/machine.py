@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from kniv.server.scheduling.admission import Ledger
 from kniv.server.scheduling.device import Device
+from kniv.server.scheduling.effort import Effort
 from kniv.server.scheduling.entry import Entry, State
 from kniv.server.scheduling.heap import LazyHeap
 from kniv.server.scheduling.lane import Lane
@@ -34,6 +35,7 @@ from kniv.server.scheduling.work import (
 _PACE_WEIGHT = 0.05
 _PACE_PRIOR = 0.01  # seconds a row, before anything has run
 _LONGEST_RETRY = 30.0
+_HOPE = 0.5  # of the time to its deadline, what a row may have to wait: its batch, and what follows from it, come after
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +69,7 @@ class Scheduler:
         )
         self._admitted = self._dispatched = 0
         self._pace = _PACE_PRIOR
+        self._effort = Effort()
 
     def add_pool(self, pool: Pool) -> None:
         """A device joins; one that is known already is left as it is."""
@@ -139,7 +142,7 @@ class Scheduler:
         if item.deadline <= now:
             return Refusal(Reason.EXPIRED)
         number = lane.level_of(item.level)
-        if item.arrival is None and (refusal := self._objection(item, lane, number)) is not None:
+        if item.arrival is None and (refusal := self._objection(item, lane, number, now)) is not None:
             return refusal
         self._admitted += 1
         entry = Entry(item, self._admitted, now, lane.timeout(number, item.timeout))
@@ -199,6 +202,7 @@ class Scheduler:
         if not suspects and running.wanted:
             lane.cost(device.name, entries[0].item.outputs).observe(running.tokens, seconds)
             self._pace += _PACE_WEIGHT * (seconds / len(entries) - self._pace)
+            self._effort.spent(seconds, sum(entry.item.arrival is None for entry in entries))
         here = [entry for entry in entries if entry.state is State.RUNNING]
         bad = [entry for entry in here if entry.item.id in suspects]
         answered = tuple(entry.item.id for entry in here if entry.item.id not in suspects)
@@ -215,7 +219,7 @@ class Scheduler:
         self._forget_if_over(lane)
         return Completion(answered, failed)
 
-    def _objection(self, item: Item, lane: Lane, number: int) -> Refusal | None:
+    def _objection(self, item: Item, lane: Lane, number: int, now: float) -> Refusal | None:
         most = lane.policy_of(number).max_queue_size
         waiting = lane.levels[number].count
         if most and waiting >= most:
@@ -223,9 +227,21 @@ class Scheduler:
         elif (found := self._ledger.objection(item)) is not None:
             reason, ahead = found
         else:
-            return None
+            return self._too_late(item, number, now)
         # Half of them gone is room enough, and the machine is not idle by then.
         return Refusal(reason, min(ahead * self._pace / self._slots / 2, _LONGEST_RETRY))
+
+    def _too_late(self, item: Item, number: int, now: float) -> Refusal | None:
+        """Refuse a row at once that would most likely be given up in the queue, or too late to be of use.
+
+        Under overload this keeps what is admitted useful: rows that wait until they expire would otherwise keep
+        the next ones waiting as long.
+        """
+        if item.deadline == inf:
+            return None
+        ahead = sum(lane.ahead(number) for lane in self._lanes.values())
+        wait, hope = ahead * self._effort.seconds / self._slots, _HOPE * (item.deadline - now)
+        return Refusal(Reason.TOO_LATE, min(wait - hope, _LONGEST_RETRY)) if wait > hope else None
 
     def _dispatch(self, lane: Lane, device: Device, entries: list[Entry], length: int) -> Dispatch:
         self._dispatched += 1

@@ -48,6 +48,7 @@ class Pending(Generic[T]):
             deadline=urgency.deadline,
             timeout=urgency.timeout,
             arrival=urgency.arrival,
+            patient=urgency.patient,
         )
 
     def settle(self, answer: Any) -> None:

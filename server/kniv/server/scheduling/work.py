@@ -25,6 +25,7 @@ class Item:
         deadline: when its answer is of no use any more.
         timeout: seconds that it may wait in the queue, where the level's policy lets a row say so; 0 for no limit.
         arrival: for a row that continues work admitted earlier, when that came; None for new work.
+        patient: whether its caller waits for room; a part of the room is kept for those who do not.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Item:
     deadline: float = inf
     timeout: float = 0.0
     arrival: float | None = None
+    patient: bool = False
 
 
 class Reason(StrEnum):
@@ -48,6 +50,7 @@ class Reason(StrEnum):
     CLIENT_QUOTA = "client_quota"
     CLIENT_BYTES = "client_bytes"
     LEVEL_FULL = "level_full"
+    TOO_LATE = "too_late"
     LANE_CLOSED = "lane_closed"
     EXPIRED = "expired"
 
