@@ -3,11 +3,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kniv.server.errors import RepositoryError
 from kniv.server.repository.labels import Labels
-from kniv.server.runtime.session import Session
+from kniv.server.runtime.session import OUTPUTS, Session
 
 
 def test_a_graph_that_does_not_fit_its_labels_is_refused_by_output(tiny: Path) -> None:
@@ -34,3 +38,27 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path: Path, tiny: Path) -> Non
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(RepositoryError, match="inputs"):
         Session(tmp_path / "other.onnx")
+
+
+@given(st.sets(st.sampled_from(OUTPUTS), min_size=1), st.integers(1, 4), st.integers(1, 40), st.integers(0, 9))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_heads_that_are_run_alone_say_what_they_say_with_all_others(
+    sessions: tuple[Session, ort.InferenceSession], wanted: set[str], rows: int, length: int, seed: int
+) -> None:
+    ours, plain = sessions
+    random = np.random.default_rng(seed)
+    ids, predicates = random.integers(5, 100, (rows, length)), random.integers(0, length, rows)
+    mask = (np.arange(length) < random.integers(1, length + 1, (rows, 1))).astype(np.int64)
+    feed = {"input_ids": ids, "attention_mask": mask, "predicate_idx": predicates}
+    expected = dict(zip(OUTPUTS, plain.run(list(OUTPUTS), feed), strict=True))
+    for name, values in ours.run(ids, mask, predicates, tuple(sorted(wanted))).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def sessions(tiny: Path) -> tuple[Session, ort.InferenceSession]:
+    """One graph as the server runs it, and as ONNX Runtime does by itself."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    path = tiny / "cascade.onnx"
+    return Session(path), ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

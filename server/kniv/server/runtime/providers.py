@@ -68,8 +68,14 @@ _LEVELS = {
 }
 
 
-def open_session(path: Path, device: Device, settings: SessionSettings) -> ort.InferenceSession:
+def open_session(path: Path, graph: bytes | Path, device: Device, settings: SessionSettings) -> ort.InferenceSession:
     """Load a graph on a device.
+
+    Args:
+        path: where it lies, for messages.
+        graph: itself, serialised, or where it lies.
+        device: where to run it.
+        settings: how to run it.
 
     Raises:
         RepositoryError: the graph cannot be loaded.
@@ -88,7 +94,7 @@ def open_session(path: Path, device: Device, settings: SessionSettings) -> ort.I
     if device.kind == "cuda":
         providers.insert(0, (_CUDA, {**settings.cuda, "device_id": str(device.index)}))
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        session = ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
         raise RepositoryError(path, f"not a graph that ONNX Runtime can load: {first_line(error)}") from error
     if device.kind == "cuda" and _CUDA not in session.get_providers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,24 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kniv.server.errors import RepositoryError
+from kniv.server.graphs import tasks
 from kniv.server.repository.labels import Labels
+from kniv.server.runtime.prepare import prepared
 from kniv.server.runtime.providers import CPU, DEFAULTS, Device, SessionSettings, first_line, open_session
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 INPUTS = ("input_ids", "attention_mask", "predicate_idx")
-OUTPUTS = ("pos_logits", "ner_logits", "arc_scores", "label_scores", "srl_logits", "cls_logits")
+_TASK_OF = {
+    "pos_logits": "pos",
+    "ner_logits": "ner",
+    "arc_scores": "dep",
+    "label_scores": "dep",
+    "srl_logits": "srl",
+    "cls_logits": "cls",
+}
+OUTPUTS = tuple(_TASK_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,10 @@ class Session:
 
     def __init__(self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS) -> None:
         self.path, self.device = path, device
-        self._session = open_session(path, device, settings)
+        self._session = open_session(path, prepared(path), device, settings)
         self.inputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_inputs()}
         self.outputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
+        self._takes_tasks = any(node.name == tasks.INPUT for node in self._session.get_overridable_initializers())
         got = {name: tensor.type for name, tensor in self.inputs.items()}
         if got != dict.fromkeys(INPUTS, "int64"):
             raise RepositoryError(path, f"inputs are {got}, a cascade has int64 {', '.join(INPUTS)}")
@@ -64,7 +76,7 @@ class Session:
     def run(
         self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...], switch: ort.RunOptions | None = None
     ) -> dict[str, Floats]:
-        """Run one batch.
+        """Run one batch; heads that no output needs are not run.
 
         Args:
             ids: subword ids [B, S].
@@ -76,7 +88,9 @@ class Session:
         Returns:
             The outputs by name.
         """
-        feed = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
+        feed: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
+        if self._takes_tasks:
+            feed[tasks.INPUT] = _flags(outputs)
         return dict(zip(outputs, self._session.run(list(outputs), feed, switch), strict=True))
 
     def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
@@ -95,7 +109,8 @@ class Session:
         long = np.zeros((1, longest), dtype=np.int64)
         try:
             outputs = self.run(ids, mask, np.array([1, 0]), OUTPUTS)
-            self.run(long, np.ones_like(long), np.array([0]), OUTPUTS)
+            for wanted in (OUTPUTS, *((name,) for name in OUTPUTS)):
+                self.run(long, np.ones_like(long), np.array([0]), wanted)
         except Exception as error:
             raise RepositoryError(self.path, f"fails on a trial run: {first_line(error)}") from error
         b, s = ids.shape
@@ -113,6 +128,12 @@ class Session:
                 raise RepositoryError(self.path, problem)
             if not np.isfinite(outputs[name][0]).all():
                 raise RepositoryError(self.path, f"output {name} has values that are not finite on a trial run")
+
+
+@lru_cache
+def _flags(outputs: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which heads give these outputs [5], in the order of the graph's ``tasks``."""
+    return np.array([any(_TASK_OF[name] == task for name in outputs) for task in tasks.TASKS])
 
 
 def _signature(kind: str, shape: list[int | str | None]) -> TensorSignature:

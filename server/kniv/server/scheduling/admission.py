@@ -7,7 +7,6 @@ from collections.abc import Hashable
 from kniv.server.scheduling.policy import Admission
 from kniv.server.scheduling.work import Item, Reason
 
-
 # Of all room, what callers who wait for it can fill; the rest is for those who would be refused.
 _PATIENT_PART = 0.75
 
