@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format protos clean
+.PHONY: demo test lint format protos bench-server clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,10 @@ format: $(VENV)/.development
 protos: $(VENV)/.development
 	$(BIN)/python scripts/generate_stubs.py
 
+# QUICK=1 takes under a minute and gives figures without worth; DATA names the corpora.
+bench-server: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.server $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(BENCHMARKS)
+
 clean:
 	rm -rf $(VENV)
 
@@ -44,4 +48,8 @@ $(VENV)/.runtime: pyproject.toml client/pyproject.toml | $(BIN)/python
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(PIP) '$(TORCH)' -e ./client -e '.[training]' --group dev
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.development
+	$(PIP) --group bench
 	touch $@
