@@ -18,7 +18,7 @@ from tests.server.scheduling.simulator import Simulator, batching
 from kniv.server.scheduling.policy import Admission, BatchLimits, LaneSpec, Policy, Pool, QueuePolicy
 from kniv.server.scheduling.work import Item
 
-SEEDS, SEED = int(os.environ.get("KNIV_SEEDS", "300")), os.environ.get("KNIV_SEED")
+SEEDS, SEED = int(os.environ.get("KNIV_SEEDS", "2000")), os.environ.get("KNIV_SEED")
 OUTPUTS = (("pos_logits",), ("srl_logits",))
 POOLS = (Pool("cuda:0", 1), Pool("cpu", 2))
 
