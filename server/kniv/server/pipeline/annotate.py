@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic, perf_counter
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from kniv.server.pipeline.decode import BioDecoder, spans, tree
-from kniv.server.pipeline.encode import Encoder, Window
+from kniv.server.pipeline.encode import Encoder, Ints, Window
 from kniv.server.pipeline.long_tree import long_tree
 from kniv.server.pipeline.segment import Sentence
 from kniv.server.pipeline.stitch import Floats, Scores, home_windows, relations_at, stitch, word_scores
@@ -24,6 +24,7 @@ from kniv.server.scheduling.urgency import Urgency
 from kniv.server.together import together
 
 T = TypeVar("T")
+Acts: TypeAlias = tuple[tuple[str, float], ...]
 
 _LONG = 600  # characters from which splitting into words is worth a thread
 
@@ -56,12 +57,32 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Tags:
-    """Decoded word layers; what was not asked for is None."""
+    """Decoded word layers, and the dialog acts where the same row gave them; what was not asked for is None."""
 
-    pos: tuple[str, ...] | None
-    entities: tuple[Entity, ...]
-    heads: tuple[int, ...] | None
-    relations: tuple[str, ...] | None
+    pos: tuple[str, ...] | None = None
+    entities: tuple[Entity, ...] = ()
+    heads: tuple[int, ...] | None = None
+    relations: tuple[str, ...] | None = None
+    acts: Acts | None = None
+
+
+_NOTHING = _Tags()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A sentence, ready for the model.
+
+    Attributes:
+        words, windows: for the word layers.
+        shared: whether the row of the only window gives the dialog act too.
+        act: ids [S] of the row that gives it otherwise; None if it was not asked for.
+    """
+
+    words: list[Word]
+    windows: list[Window]
+    shared: bool
+    act: Ints | None
 
 
 class Annotator:
@@ -92,15 +113,14 @@ class Annotator:
         """
         started = perf_counter()
         if len(sentence.text) > _LONG:
-            prepared = await asyncio.to_thread(self._prepare, sentence.text)
+            rows = await asyncio.to_thread(self._prepare, sentence.text, ask)
         else:
-            prepared = self._prepare(sentence.text)
-        found, windows = prepared
-        layers, act = await asyncio.gather(
-            self._layers(sentence.start, found, windows, ask), self._act(sentence.text, ask)
-        )
+            rows = self._prepare(sentence.text, ask)
+        found, windows = rows.words, rows.windows
+        layers, act = await asyncio.gather(self._layers(sentence.start, rows, ask), self._act(rows, ask))
         tags, frames, spent = layers
         acts, act_spent = act
+        acts = tags.acts if acts is None else acts
         tokens = _tokens(sentence.start, found, tags)
         spent = [*spent, *act_spent]
         timings = Timings(sum(d.queued for d in spent), sum(d.computed for d in spent), perf_counter() - started)
@@ -116,22 +136,28 @@ class Annotator:
             timings=timings,
         )
 
-    def _prepare(self, text: str) -> tuple[list[Word], list[Window]]:
+    def _prepare(self, text: str, ask: Ask) -> _Rows:
         found = words(text)
-        return found, self._encoder.windows([text[word.start : word.end] for word in found])
+        windows = self._encoder.windows([text[word.start : word.end] for word in found])
+        if Task.DIALOG_ACT not in ask.tasks:
+            return _Rows(found, windows, shared=False, act=None)
+        act = self._encoder.pair(ask.previous, text)
+        # Without a turn before it, a sentence mostly is the same subwords for its words and for its act.
+        if len(windows) == 1 and _outputs(ask) and np.array_equal(act, windows[0].ids):
+            return _Rows(found, windows, shared=True, act=None)
+        return _Rows(found, windows, shared=False, act=act)
 
-    async def _layers(
-        self, start: int, found: Sequence[Word], windows: Sequence[Window], ask: Ask
-    ) -> tuple[_Tags, tuple[Frame, ...], list[Done[object]]]:
+    async def _layers(self, start: int, rows: _Rows, ask: Ask) -> tuple[_Tags, tuple[Frame, ...], list[Done[object]]]:
         """POS, entities, tree and frames: one row a window, then one row a predicate."""
-        outputs = _outputs(ask)
+        found, windows, outputs = rows.words, rows.windows, _outputs(ask)
         if not windows or not (outputs or Task.SRL in ask.tasks):
-            return _Tags(None, (), None, None), (), []
+            return _NOTHING, (), []
         arrived = monotonic()
         spent: list[Done[object]] = []
-        tags = _Tags(None, (), None, None)
+        tags = _NOTHING
         if outputs:
-            tags, spent = await self._tags(found, windows, outputs, ask.urgency)
+            wanted = (*outputs, "cls_logits") if rows.shared else outputs
+            tags, spent = await self._tags(found, windows, wanted, ask.urgency)
         frames: tuple[Frame, ...] = ()
         if Task.SRL in ask.tasks:
             predicates = _predicates(start, found, tags, ask)
@@ -140,7 +166,7 @@ class Annotator:
             frames, more = await self._frames(found, windows, predicates, urgency)
             spent += more
         if Task.POS not in ask.tasks:
-            tags = _Tags(None, tags.entities, tags.heads, tags.relations)
+            tags = replace(tags, pos=None)
         return tags, frames, spent
 
     async def _tags(
@@ -149,7 +175,8 @@ class Annotator:
         if len(windows) == 1:
 
             def read(values: dict[str, Floats]) -> _Tags:
-                return self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
+                tags = self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
+                return replace(tags, acts=self._ranked(values)) if "cls_logits" in values else tags
 
             done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read), urgency)
             return done.value, [done]
@@ -195,14 +222,13 @@ class Annotator:
         found = [Argument(s.label, s.start + window.begin, s.end + window.begin) for s in spans(tags)]
         return Frame(predicate, tuple(argument for argument in found if argument.role != "V"))
 
-    async def _act(self, text: str, ask: Ask) -> tuple[tuple[tuple[str, float], ...] | None, list[Done[object]]]:
-        if Task.DIALOG_ACT not in ask.tasks:
+    async def _act(self, rows: _Rows, ask: Ask) -> tuple[Acts | None, list[Done[object]]]:
+        if rows.act is None:
             return None, []
-        ids = self._encoder.pair(ask.previous, text)
-        done = await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked), ask.urgency)
+        done = await self._rows.submit(Row(rows.act, 0, ("cls_logits",), self._ranked), ask.urgency)
         return done.value, [done]
 
-    def _ranked(self, outputs: dict[str, Floats]) -> tuple[tuple[str, float], ...]:
+    def _ranked(self, outputs: dict[str, Floats]) -> Acts:
         logits = outputs["cls_logits"].astype(np.float64)
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
