@@ -21,9 +21,18 @@ from kniv.server.settings import ServeSettings
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.5  # for the last statuses to leave
+_NEVER = 1e6  # seconds
 # A client that is silent for so long during a call is pinged, and given up if it does not answer in the other time.
 _KEEPALIVE_SECONDS, _KEEPALIVE_TIMEOUT = 60.0, 20.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def _not_of_one_who_left(record: logging.LogRecord) -> bool:
+    """Whether a record of gRPC's is about anything but a status that could not be sent, for its client had gone."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], grpc.aio.InternalError)
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_not_of_one_who_left)
 
 
 class Front:
@@ -81,14 +90,16 @@ class Front:
         """
         await self._checks.enter_graceful_shutdown()
         idle = asyncio.gather(self._annotation.idle(), self._inference.idle())
-        stop = asyncio.gather(*(server.stop(seconds) for server in self._servers))
+        # Without end, and hastened below by None: gRPC crashes if the server is gone when a stop's own time is up.
+        stop = asyncio.gather(*(server.stop(_NEVER) for server in self._servers))
         force = asyncio.create_task(forced.wait())
         waiting: set[asyncio.Future[Any]] = {stop, idle, force}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if forced.is_set():
             log.warning("second signal: stopping at once")
-        grace = None if forced.is_set() else min(seconds, _FLUSH_SECONDS)
-        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        elif done:
+            await asyncio.wait({stop}, timeout=min(seconds, _FLUSH_SECONDS))
+        await asyncio.gather(*(server.stop(None) for server in self._servers))
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)

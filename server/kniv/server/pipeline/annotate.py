@@ -21,7 +21,7 @@ from kniv.server.pipeline.words import Word, words
 from kniv.server.repository.labels import Labels
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency
-from kniv.server.together import together
+from kniv.server.together import both, together
 
 T = TypeVar("T")
 Acts: TypeAlias = tuple[tuple[str, float], ...]
@@ -117,7 +117,7 @@ class Annotator:
         else:
             rows = self._prepare(sentence.text, ask)
         found, windows = rows.words, rows.windows
-        layers, act = await asyncio.gather(self._layers(sentence.start, rows, ask), self._act(rows, ask))
+        layers, act = await both(self._layers(sentence.start, rows, ask), self._act(rows, ask))
         tags, frames, spent = layers
         acts, act_spent = act
         acts = tags.acts if acts is None else acts

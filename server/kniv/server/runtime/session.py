@@ -71,7 +71,9 @@ class Session:
 
     def switch(self) -> ort.RunOptions:
         """What stops one run from another thread: ``terminate``, looked at between any two nodes of the graph."""
-        return ort.RunOptions()
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # a run that is stopped says so by its exception
+        return options
 
     def run(
         self, ids: Ints, mask: Ints, predicates: Ints, outputs: tuple[str, ...], switch: ort.RunOptions | None = None

@@ -247,6 +247,7 @@ class AnnotationStream:
     async def _sentence(self, item: Item, sentence: Sentence, index: int, start: int, ask: Ask, ticket: int) -> None:
         """Annotate one sentence and put it out; ``start`` is its offset in the caller's unit."""
         work = asyncio.ensure_future(item.lease.annotator.annotate(sentence, index, ask))
+        work.add_done_callback(_heard)
         item.work.add(work)
         if not item.wanted:
             work.cancel()
@@ -304,6 +305,12 @@ class AnnotationStream:
 
     async def _refuse(self, reference: calls.ItemReference | None, error: ServeError) -> None:
         await self._outbox.put(Response(error=calls.ItemError(item=reference, error=item_status(error))))
+
+
+def _heard(work: asyncio.Future[SentenceAnnotation]) -> None:
+    """Take note of how work ended, so that asyncio does not complain of a failure that came after its stream's end."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _reference(message: Request) -> calls.ItemReference | None:
