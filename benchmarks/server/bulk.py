@@ -19,7 +19,7 @@ from benchmarks.server.process import cpu_s
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """What to load a server with, round and round, until the first of three bounds.
+    """What to load a server with, round and round, until the first of two bounds.
 
     Attributes:
         dialogues: texts; each dialogue goes over a stream of its own, a turn a text. A stream of documents lasts,
@@ -27,8 +27,8 @@ class Bulk:
         as_turns: whether they are dialogues of turns, not of documents.
         streams: at a time.
         outstanding: items of a stream that have not ended.
-        laps, seconds: how long.
-        marks: numbers of sentences at which processor times are noted; the last of them is the third bound.
+        seconds: how long at most.
+        marks: numbers of sentences at which processor times are noted; the last of them ends it.
         watched: process of the server, if its processor time is to be noted too.
         keep: give the answers back.
     """
@@ -40,7 +40,6 @@ class Bulk:
     outstanding: int = 2
     tasks: tuple[str, ...] = wire.ALL
     priority: int = 0
-    laps: int | None = None
     seconds: float | None = None
     marks: tuple[int, ...] = ()
     watched: int | None = None
@@ -112,7 +111,7 @@ class _Loader:
         return self._trace
 
     def _laps(self) -> Iterator[Iterator[_Item]]:
-        for lap in itertools.count() if self._bulk.laps is None else range(self._bulk.laps):
+        for lap in itertools.count():
             places = itertools.count()
             for dialogue in self._bulk.dialogues:
                 yield iter([_Item(place := next(places), f"{lap}.{place}", text) for text in dialogue])

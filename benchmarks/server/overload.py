@@ -13,7 +13,10 @@ from typing import Any
 from benchmarks.server import models, texts
 from benchmarks.server.arrivals import Arrivals, Arrived, arrive
 from benchmarks.server.bench import SEED, Bench
-from benchmarks.server.figures import percentile, spread
+from benchmarks.server.figures import Found, percentile, quiet, spread
+from benchmarks.server.process import Server, watched
+
+Loads = dict[float, list[Found]]
 
 _REFUSED = "RESOURCE_EXHAUSTED"
 _BEYOND = 1.5
@@ -41,24 +44,29 @@ def measure(bench: Bench, deadline_s: float) -> dict[str, Any]:
     """Rounds over all loads, each round in an order of its own."""
     plan = _QUICK if bench.quick else Plan()
     turns = tuple(turn for dialogue in texts.dialogues(bench.data, 200, SEED) for turn in dialogue)
-    found: dict[float, list[dict[str, Any]]] = {part: [] for part in plan.loads}
+    found: Loads = {part: [] for part in plan.loads}
     with bench.server(models.mini()) as server:
         closed = Arrivals(server.target, turns, plan.capacity_s, deadline_s)
         bench.run(arrive, closed)
         for number in range(plan.rounds):
             for part in random.Random(number).sample(plan.loads, len(plan.loads)):
-                measured: Found = {}
-                server.settle()
-                capacity = _goodput(bench.run(arrive, replace(closed, seed=number)), closed, plan.capacity_s / 4)
-                server.settle()
-                offered = replace(closed, rate=part * capacity, seconds=plan.seconds, seed=number)
-                with watched(measured):
-                    told = _told(bench.run(arrive, offered), offered)
-                found[part].append({"capacity": capacity} | measured | told)
+                found[part].append(_once(bench, plan, server, replace(closed, seed=number), part))
     return {"deadline_s": deadline_s, "beyond": _beyond(found), "loads": {f"{part:.0%}": found[part] for part in found}}
 
 
-def _told(arrived: Arrived, arrivals: Arrivals) -> dict[str, Any]:
+def _once(bench: Bench, plan: Plan, server: Server, closed: Arrivals, part: float) -> Found:
+    """The capacity, then that part of it offered."""
+    found: Found = {}
+    with watched(found):
+        server.settle()
+        capacity = _goodput(bench.run(arrive, closed), closed, plan.capacity_s / 4)
+        server.settle()
+        offered = replace(closed, rate=part * capacity, seconds=plan.seconds)
+        found |= {"capacity": capacity} | _told(bench.run(arrive, offered), offered)
+    return found
+
+
+def _told(arrived: Arrived, arrivals: Arrivals) -> Found:
     """What became of the calls of one load."""
     codes = [call.code for call in arrived.calls]
     answered = [call.took_s * 1000 for call in arrived.calls if call.code == "OK"]
@@ -84,16 +92,17 @@ def _goodput(arrived: Arrived, arrivals: Arrivals, skip_s: float) -> float:
     return sum(begin <= call.due + call.took_s < end for call in in_time) / (end - begin)
 
 
-def _beyond(loads: dict[float, list[dict[str, Any]]]) -> dict[str, Any]:
+def _beyond(loads: Loads) -> Found:
     """The load that is nearest to 150 % of the peak, in parts of it, and how soon it refuses."""
-    curve = {part: spread([one["goodput"] / one["capacity"] for one in found]) for part, found in loads.items()}
+    curve = {part: spread([one["goodput"] / one["capacity"] for one in quiet(found)]) for part, found in loads.items()}
     peak = max(found["median"] for found in curve.values())
     part = min(curve, key=lambda part: abs(part / peak - _BEYOND))
-    refused = [one["refused_p99_ms"] for one in loads[part]]
+    refused = [one["refused_p99_ms"] for one in quiet(loads[part])]
     return {
         "offered_over_peak": part / peak,
         "goodput_over_peak": {name: value / peak for name, value in curve[part].items()},
         "refused_p99_ms": spread(refused),
+        "rounds_that_count": len(refused),
     }
 
 

@@ -57,7 +57,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 @contextmanager
 def watched(found: dict[str, Any]) -> Iterator[None]:
-    """Note how many cores others had meanwhile, be it programs or the host's other guests; the most of several times."""
+    """Note how many cores others had meanwhile, programs or other guests of the host; the most of several times."""
     begun, before = time.monotonic(), _others_s()
     yield
     cores = (_others_s() - before) / (time.monotonic() - begun)

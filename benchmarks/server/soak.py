@@ -91,7 +91,7 @@ def draw(result: dict[str, Any], figure: Any) -> None:
     axes = figure.subplots()
     axes.plot([moment / 60 for moment in result["times_s"]], result["held_mib"])
     axes.axvline(result["seconds"] / _WARM / 60, linestyle=":", color="0.6")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(result["held_mib"]))
     axes.set_xlabel("minutes")
     axes.set_ylabel("resident memory, MiB")
     axes.set_title(f"{result['trend_mib_per_hour']:+.1f} MiB an hour after the dotted line", fontsize=9)

@@ -63,11 +63,11 @@ _QUICK = Plan(rounds=1, small=24, mini=60, acts=40, lead=16, sizes=(4,), every=2
 def measure(bench: Bench) -> dict[str, Any]:
     """Rounds of all three workloads."""
     plan = _QUICK if bench.quick else Plan()
-    small, mini = models.small(bench.work, bench.data), models.mini()
     chosen = texts.documents(bench.data, _DOCUMENTS, _LONGEST, SEED)
     documents = Bulk("", tuple((text,) for text in chosen), streams=6, outstanding=1, keep=True)
     dialogues = tuple(texts.dialogues(bench.data, _DIALOGUES, SEED))
     acts = Bulk("", dialogues, as_turns=True, streams=8, tasks=wire.DIALOG_ACT, keep=True)
+    small, mini = models.small(bench.work, bench.data), models.mini()
     found = {}
     with bench.server(small) as server:
         rivals = _Rivals.of(small)
@@ -98,12 +98,12 @@ def draw(result: dict[str, Any], figure: Any) -> None:
             place.bar(x, spread(rates)["median"], color="C0" if contender == "server" else "0.75")
             place.plot([x] * len(rates), rates, ".", color="0.25")
         place.set_xticks(range(3), ("quick\nstart", "bare\nruns", "server"))
-        over = " and ".join(f"{found[key]['median']:.2f} {of}" for key, of in _OVER.items())
+        over = ", ".join(f"{found[key]['median']:.2f} × {of}" for key, of in _OVER.items())
         place.set_title(f"{name.replace('_', ', ').replace('dialog, acts', 'dialog acts')}\n{over}", fontsize=9)
     axes[0].set_ylabel("sentences/s")
 
 
-_OVER = {"over_bare": "of bare", "over_seed": "of seed"}
+_OVER = {"over_bare": "bare", "over_seed": "quick start"}
 
 
 @dataclass(frozen=True, slots=True)

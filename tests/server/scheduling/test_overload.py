@@ -62,9 +62,19 @@ def test_goodput_does_not_fall_beyond_saturation(load: float) -> None:
     jobs = Jobs(load * CAPACITY, seed=int(10 * load))
     jobs.run()
     assert jobs.in_time >= 0.9 * CAPACITY * SECONDS * min(load, 1.0)
-    assert jobs.wasted <= 0.02 * jobs.in_time
+    assert jobs.wasted <= 0.05 * jobs.in_time
     if load > 1.2:
         assert jobs.refused >= 0.8 * (load - 1) * CAPACITY * SECONDS
+
+
+def test_a_call_among_long_streams_is_not_refused_for_rows_that_it_overtakes() -> None:
+    scheduler = Scheduler([Pool("cpu", 1)], Policy(), Admission())
+    scheduler.add_lane(LaneSpec("lane", {"cpu": 1}, batching(1)))
+    for number in range(3000):
+        assert scheduler.admit(Item(number, "lane", 16, HEADS, client=number % 3, patient=True), 0.0) is None
+    assert scheduler.admit(Item(3000, "lane", 16, HEADS, client="call", deadline=1.0), 0.0) is None
+    late = scheduler.admit(Item(3001, "lane", 16, HEADS, client=0, deadline=1.0), 0.0)
+    assert late is not None and late.reason is Reason.TOO_LATE
 
 
 def test_callers_who_wait_for_room_leave_some_to_those_who_do_not() -> None:

@@ -195,6 +195,13 @@ class FairQueue:
             self._active -= 1
             self._forget()
 
+    def before(self, client: Hashable) -> int:
+        """Rows to be expected before a new one of a client: its own, and of each other client as many and one."""
+        flow = self._flows.get(client)
+        mine = 0 if flow is None else flow.count
+        others = self._active - bool(mine)
+        return min(self.count, mine + others * (mine + 1))
+
     def cells(self, outputs: tuple[str, ...]) -> dict[int, Cell]:
         """Waiting rows that want these outputs, by padded length."""
         return self._cells.get(outputs, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import inf
 
@@ -92,9 +93,11 @@ class Lane:
         """The most urgent level that waits; there must be one."""
         return next(number for number, level in self.levels.items() if level.count)
 
-    def ahead(self, number: int) -> int:
-        """Rows that wait in a level and those that are more urgent."""
-        return sum(level.count for n, level in self.levels.items() if n <= number)
+    def ahead(self, number: int, client: Hashable) -> int:
+        """Rows to be expected before a new one of a level and client: more urgent ones, and others in fair turn."""
+        urgent = sum(level.count for n, level in self.levels.items() if n < number)
+        level = self.levels.get(number)
+        return urgent + (0 if level is None else sum(queue.before(client) for queue in level.queues))
 
     def cost(self, pool: str, outputs: tuple[str, ...]) -> CostModel:
         """What batches that want these outputs take on a pool."""

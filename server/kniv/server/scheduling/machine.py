@@ -239,7 +239,7 @@ class Scheduler:
         """
         if item.deadline == inf:
             return None
-        ahead = sum(lane.ahead(number) for lane in self._lanes.values())
+        ahead = sum(lane.ahead(number, item.client) for lane in self._lanes.values())
         wait, hope = ahead * self._effort.seconds / self._slots, _HOPE * (item.deadline - now)
         return Refusal(Reason.TOO_LATE, min(wait - hope, _LONGEST_RETRY)) if wait > hope else None
 
