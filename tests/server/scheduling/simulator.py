@@ -13,6 +13,7 @@ from kniv.server.scheduling.policy import Admission, Batching, LaneSpec, Policy,
 from kniv.server.scheduling.work import Dispatch, Expire, Idle, Item, Refusal, WakeAt
 
 HEADS = ("pos_logits",)
+MOMENT = 0.005  # that a slot is kept for what follows
 CPU = (Pool("cpu", 1),)
 USUAL, ROOMY = Policy(), Admission()
 
@@ -82,6 +83,7 @@ class Simulator:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._wake, self._next_id = inf, 1_000_000
         self._front: dict[object, tuple[float, int]] = {}
+        self._kept: dict[tuple[str, object], tuple[int, float]] = {}
         self.on_end: Callable[[Seen], object] = lambda seen: None
 
     # Commands.
@@ -98,6 +100,9 @@ class Simulator:
         refusal = self.scheduler.admit(item, self.now)
         if refusal is None:
             assert item.deadline > self.now
+            if item.arrival is not None:
+                for pool in self.pools:
+                    self._kept.pop((pool, item.client), None)
             self.rows[item.id] = self._held[item.id] = Seen(item, self.now)
         return refusal
 
@@ -240,6 +245,9 @@ class Simulator:
             assert self.guilty(item), "an innocent row failed"
             self._finish(item, "failed")
         for item in result.answered:
+            row = self.rows[item].item
+            if row.leads:
+                self._kept[run.pool, row.client] = self.level(row), self.now + MOMENT
             self._finish(item, "answered")
 
     def _finish(self, item: int, how: str) -> None:
@@ -259,26 +267,34 @@ class Simulator:
         self.runs[batch].abandoned = dead
 
     def _check_rest(self) -> None:
-        """No slot is idle while something that could run waits, unless for an open window; nobody is overtime."""
+        """No slot is idle while something that could run waits, but for an open window or what follows an answer."""
         if not self._watch:
             return
         held = list(self._held.values())
         assert self.scheduler.items == len(held)
         assert self.scheduler.bytes == sum(seen.item.size for seen in held)
         oldest: dict[str, float] = {}
+        top: dict[str, int] = {}
         for seen in held:
             assert seen.item.deadline > self.now, "a row outlives its deadline"
             if not seen.running:
                 came = seen.admitted if seen.item.arrival is None else seen.item.arrival
                 oldest[seen.item.lane] = min(came, oldest.get(seen.item.lane, inf))
+                top[seen.item.lane] = min(self.level(seen.item), top.get(seen.item.lane, 99))
         used = [(run.pool, run.lane) for run in self.runs.values()]
         for lane, came in oldest.items():
             spec = self.lanes[lane]
             for pool, instances in spec.instances.items():
-                busy = sum(name == pool for name, _ in used) >= self.pools[pool]
-                if not busy and used.count((pool, lane)) < instances:
-                    assert spec.batching.max_queue_delay, f"{pool} idles while {lane} waits"
-                    assert self._wake <= came + spec.batching.max_queue_delay, "a window open too long"
+                free = self.pools[pool] - sum(name == pool for name, _ in used)
+                if not free or used.count((pool, lane)) >= instances:
+                    continue
+                kept = [until for (at, _), (n, until) in self._kept.items() if at == pool and n < top[lane]]
+                if sum(until > self.now for until in kept) >= free:
+                    # A window may be open for longer than the slot is kept.
+                    assert self._wake <= max(*kept, came + spec.batching.max_queue_delay), "a slot kept too long"
+                    continue
+                assert spec.batching.max_queue_delay, f"{pool} idles while {lane} waits"
+                assert self._wake <= came + spec.batching.max_queue_delay, "a window open too long"
 
     def check_over(self) -> None:
         """Everything has ended and nothing is held."""

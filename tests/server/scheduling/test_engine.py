@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.server.scheduling.simulator import batching
 
 from kniv.server.errors import DeadlineError, InferenceError, NotReadyError, OverloadedError, StoppingError
-from kniv.server.scheduling.engine import Engine, Lane
+from kniv.server.scheduling.engine import Engine
 from kniv.server.scheduling.execute import Switch
+from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.observe import BatchReport, Observer
 from kniv.server.scheduling.policy import Admission, BatchLimits, Policy, Pool, QueuePolicy
 from kniv.server.scheduling.row import Floats, Ints, Row
@@ -124,7 +125,7 @@ async def stage(slots: int = 1, rows: int = 8, admission: Admission = ROOMY) -> 
             made.echo.gate.set()
             await made.engine.close()
             assert (made.engine.items, made.engine.bytes, made.engine.running) == (0, 0, 0)
-            assert not made.engine._rows and not made.engine._switches and not made.engine._patience
+            assert not made.engine._rows and not made.engine._runs and not made.engine._patience
 
 
 def row(ids: list[int], read: Callable[[dict[str, Floats]], Any] | None = None) -> Row[Any]:

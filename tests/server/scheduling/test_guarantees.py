@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.server.scheduling.simulator import HEADS, Simulator, batching
+from tests.server.scheduling.simulator import HEADS, MOMENT, Seen, Simulator, batching
 
 from kniv.server.scheduling.cost import CostModel
 from kniv.server.scheduling.policy import Admission, BatchLimits, LaneSpec, Policy, Pool
@@ -265,3 +265,55 @@ def test_nothing_is_learnt_from_batches_that_fail() -> None:
         room.admit(row(number))
     room.run()
     assert room.scheduler._lanes["lane"].cost("cpu", HEADS).seconds(24) == CostModel().seconds(24)
+
+
+def verbs(room: Simulator, number: int, after: float, *, found: bool = True) -> None:
+    """A turn whose answer is followed, after so long, by the row of its verb if there is one."""
+    before = room.on_end
+
+    def follow(seen: Seen) -> None:
+        before(seen)
+        if seen.item.id == number and found:
+            room.at(room.now + after, lambda: room.admit(row(number + 1, 1, number, arrival=seen.admitted)))
+
+    room.on_end = follow
+    room.admit(row(number, 1, number, leads=True))
+
+
+@given(st.sampled_from((ONE, TWO)), st.floats(0.0005, 0.004), st.integers(1, 20))
+@few
+def test_what_follows_an_urgent_answer_finds_a_slot_free(pools: tuple[Pool, ...], after: float, turns: int) -> None:
+    room = room_of(Policy(wait_bound=0.02), pools=pools)
+    room.feed(60, lambda number: row(number, 2))
+    for turn in range(turns):
+        room.at(1 + turn * 0.1, lambda turn=turn: verbs(room, 10 * turn, after))
+    room.run(until=1 + turns * 0.1)
+    for turn in range(turns):
+        seen = room.rows[10 * turn + 1]
+        assert seen.dispatched[0] == seen.admitted
+
+
+@given(st.integers(1, 3), st.integers(1, 30))
+@few
+def test_a_slot_is_kept_for_a_moment_only_and_not_from_equals(level: int, count: int) -> None:
+    room = room_of(Policy(wait_bound=0.02))
+    verbs(room, 0, 0, found=False)
+    room.pump()
+    for number in range(100, 100 + count):
+        room.admit(row(number, level))
+    room.run()
+    first = min(seen.dispatched[0] for seen in room.rows.values() if seen.item.id)
+    assert first == room.rows[0].ended + (MOMENT if level > 1 else 0)
+
+
+def test_one_slot_is_kept_for_one_turn_and_the_other_is_not() -> None:
+    room = room_of(Policy(wait_bound=0.02), pools=TWO, cost=lambda rows, length: 0.01)
+    verbs(room, 0, 0, found=False)
+    room.admit(row(10, 1))
+    room.pump()
+    for number in range(100, 200):
+        room.admit(row(number, 2))
+    room.run()
+    begun = sorted({seen.dispatched[0] for seen in room.rows.values() if seen.item.id >= 100})
+    answered = room.rows[0].ended
+    assert begun[:2] == [answered, answered + MOMENT]

@@ -63,6 +63,7 @@ items = st.builds(
     size=st.integers(0, 1000),
     final=st.booleans(),
     timeout=st.sampled_from((0.0, 0.01, 0.05)),
+    leads=st.booleans(),
 )
 submits = st.builds(
     Submit,

@@ -1,10 +1,10 @@
-"""Counting what is held, in all and of each client."""
+"""Counting what is held, in all, of each client and of each account."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-from kniv.server.scheduling.policy import Admission
+from kniv.server.scheduling.policy import Account, Admission
 from kniv.server.scheduling.work import Item, Reason
 
 # Of all room, what callers who wait for it can fill; the rest is for those who would be refused.
@@ -22,6 +22,7 @@ class Ledger:
         self._limits = limits
         self.items = self.bytes = 0
         self._clients: dict[Hashable, list[int]] = {}  # items, bytes
+        self._accounts: dict[Hashable, list[int]] = {}
 
     def objection(self, item: Item) -> tuple[Reason, int] | None:
         """Why a row cannot be taken, with the rows that are in its way; None if it can."""
@@ -31,6 +32,8 @@ class Ledger:
             return Reason.CLIENT_QUOTA, items
         if items and size + item.size > limits.client_bytes:
             return Reason.CLIENT_BYTES, items
+        if item.account is not None and (found := self._overdrawn(item, item.account)) is not None:
+            return found
         part = _PATIENT_PART if item.patient else 1
         if self.items >= max(1, part * limits.items):
             return Reason.QUEUE_FULL, self.items
@@ -40,19 +43,17 @@ class Ledger:
 
     def hold(self, item: Item) -> None:
         """A row is taken."""
-        held = self._clients.setdefault(item.client, [0, 0])
-        held[0] += 1
-        held[1] += item.size
+        _add(self._clients, item.client, item.size)
+        if item.account is not None:
+            _add(self._accounts, item.account.name, item.size)
         self.items += 1
         self.bytes += item.size
 
     def release(self, item: Item) -> None:
         """A row that was taken has ended."""
-        held = self._clients[item.client]
-        held[0] -= 1
-        held[1] -= item.size
-        if not held[0]:
-            del self._clients[item.client]
+        _remove(self._clients, item.client, item.size)
+        if item.account is not None:
+            _remove(self._accounts, item.account.name, item.size)
         self.items -= 1
         self.bytes -= item.size
 
@@ -60,3 +61,30 @@ class Ledger:
     def clients(self) -> int:
         """Clients of which something is held."""
         return len(self._clients)
+
+    @property
+    def accounts(self) -> int:
+        """Accounts of which something is held."""
+        return len(self._accounts)
+
+    def _overdrawn(self, item: Item, account: Account) -> tuple[Reason, int] | None:
+        items, size = self._accounts.get(account.name, (0, 0))
+        if 0 < account.items <= items:
+            return Reason.CALLER_ROWS, items
+        if items and 0 < account.bytes < size + item.size:
+            return Reason.CALLER_BYTES, items
+        return None
+
+
+def _add(held: dict[Hashable, list[int]], name: Hashable, size: int) -> None:
+    count = held.setdefault(name, [0, 0])
+    count[0] += 1
+    count[1] += size
+
+
+def _remove(held: dict[Hashable, list[int]], name: Hashable, size: int) -> None:
+    count = held[name]
+    count[0] -= 1
+    count[1] -= size
+    if not count[0]:
+        del held[name]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
+from kniv.server.scheduling.anticipation import Anticipation
 from kniv.server.scheduling.fairness import Share, Tags
 from kniv.server.scheduling.lane import Lane
 from kniv.server.scheduling.levels import Level
@@ -32,6 +34,11 @@ class Device:
 
     Lanes of one level take turns by the time that they use, see :class:`~kniv.server.scheduling.fairness.Tags`.
 
+    Attributes:
+        name: the pool's.
+        free: slots that run nothing.
+        anticipation: rows that are likely to come at once.
+
     Args:
         pool: what it is.
         policy: how levels share it.
@@ -39,7 +46,9 @@ class Device:
 
     def __init__(self, pool: Pool, policy: Policy) -> None:
         self.name, self.free = pool.name, pool.slots
-        self._policy = policy
+        self.anticipation = Anticipation()
+        self._policy, self._slots = policy, pool.slots
+        self._hanging: Counter[str] = Counter()  # runs that hang, by lane
         self._lanes: dict[str, Lane] = {}
         self._shares: dict[tuple[int, int], Share] = {}  # of the second level, against the first
         self._tags: dict[int, Tags[str]] = {}
@@ -58,15 +67,30 @@ class Device:
         for tags in self._tags.values():
             tags.forget(lane.name)
 
+    def hung(self, lane: Lane) -> None:
+        """A run of a lane hangs here: its slot is lost, and the lane is given no other."""
+        self._hanging[lane.name] += 1
+
+    def returned(self, lane: Lane) -> None:
+        """A run that hung has returned after all."""
+        self._hanging -= Counter([lane.name])
+
+    def serves(self, lane: Lane) -> bool:
+        """Whether a lane has a chance to run here."""
+        return not self._hanging[lane.name] and self._hanging.total() < self._slots
+
     def room(self, lane: Lane) -> int:
         """Batches that a lane could begin here now."""
+        if self._hanging[lane.name]:
+            return 0
         return min(self.free, lane.spec.instances[self.name] - lane.running[self.name])
 
     def turn(self, now: float) -> tuple[Turn | None, float]:
         """Whose turn it is.
 
         Returns:
-            What to serve, None if there is nothing; and when a lane's open window closes, ``inf`` if none is open.
+            What to serve, None if there is nothing; and when to ask again, as an open window closes or a slot is
+            kept free no longer, ``inf`` if there is neither.
         """
         ready, wake = [], inf
         for lane in self._lanes.values():
@@ -91,6 +115,8 @@ class Device:
             overdue = {}  # what is served in their share they do not share in
         else:
             number, tags = top, self._tags[top]
+            if (until := self.anticipation.free_at(self.free, number, now)) > now:
+                return None, min(wake, until)
             chosen = min((lane for lane in ready if lane.top() == top), key=lambda lane: tags[lane.name])
         others = sum(lane.waiting for lane in ready) - chosen.waiting
         return Turn(chosen, chosen.levels[number], tuple(overdue), others), wake

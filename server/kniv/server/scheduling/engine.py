@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, TypeVar
 
-from kniv.server.errors import OverloadedError, StoppingError
-from kniv.server.scheduling.execute import Executed, Runner, Switch, execute, failed
+from kniv.server.changes import Changes
+from kniv.server.errors import InferenceError, OverloadedError, StoppingError
+from kniv.server.scheduling.execute import Executed, Runner
+from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.machine import Scheduler
-from kniv.server.scheduling.observe import BatchReport, Observer
+from kniv.server.scheduling.observe import Observer
 from kniv.server.scheduling.patience import Patience
-from kniv.server.scheduling.pending import Pending, dropped, refused
+from kniv.server.scheduling.pending import Pending, dropped, handed_back, refused, stranded
 from kniv.server.scheduling.policy import Admission, Batching, BatchLimits, LaneSpec, Policy, Pool
-from kniv.server.scheduling.row import BatchTimes, Done, Row
+from kniv.server.scheduling.row import Done, Row
+from kniv.server.scheduling.runs import Run, Runs
 from kniv.server.scheduling.urgency import Urgency
-from kniv.server.scheduling.work import Batch, Dispatch, Expire, Idle, WakeAt
+from kniv.server.scheduling.watchdog import RunBound
+from kniv.server.scheduling.work import Dispatch, Expire, Hang, Idle, Stop, WakeAt
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+_BOUND = RunBound()
 _ALL = 1 << 30  # instances where only the pool's slots are a bound
 _OFFERS = 16  # rows waiting for room that are looked at in one go, and twice as many as have ended
-
-
-class Lane:
-    """Where rows of one variant are answered; made by :meth:`Engine.lane`."""
-
-    def __init__(
-        self, engine: Engine, name: str, spec: LaneSpec, runners: Mapping[str, Runner], observer: Observer
-    ) -> None:
-        self.name, self.spec, self.runners, self.observer = name, spec, runners, observer
-        self._engine = engine
-
-    async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
-        """Wait for a row's turn and answer. Cancelling gives the row up, wherever it is.
-
-        Raises:
-            OverloadedError: there is no room, and the row is not patient.
-            DeadlineError: its deadline or its level's queue timeout has passed.
-            InferenceError: the model or the reading of its outputs failed on this row.
-            NotReadyError: the lane is closed.
-            StoppingError: the engine is closed.
-        """
-        return await self._engine.submit(self, row, urgency)
-
-    def waiting(self) -> dict[int, int]:
-        """Rows that wait, by level."""
-        return self._engine.waiting(self)
-
-    async def close(self) -> None:
-        """Take no new rows and wait until all that are here have ended; rows that continue such work are taken."""
-        await self._engine.close_lane(self)
 
 
 class Engine:
@@ -65,6 +42,10 @@ class Engine:
         policy: how rows share.
         admission: how much may be held.
         clock: seconds that never go back.
+        bound: how long a run may take.
+
+    Attributes:
+        changes: told when a run is found to hang, and when one that hung has returned.
     """
 
     def __init__(
@@ -74,17 +55,19 @@ class Engine:
         policy: Policy,
         admission: Admission,
         clock: Callable[[], float] = time.monotonic,
+        bound: RunBound = _BOUND,
     ) -> None:
-        self._scheduler = Scheduler(pools, policy, admission)
-        self._executor, self._clock = executor, clock
+        self._scheduler = Scheduler(pools, policy, admission, bound)
+        self.changes = Changes()
+        self._runs = Runs(executor, self._ran)
+        self._clock = clock
         self._lanes: dict[str, Lane] = {}
         self._rows: dict[int, Pending[Any]] = {}
-        self._switches: dict[int, Switch] = {}
         self._patience: Patience[Pending[Any]] = Patience()
         self._submitted = self._ended = self._opened = 0
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = False
+        self._closing = self._over_time = False
         self._over: dict[str, asyncio.Future[None]] = {}  # by name of the lane; '' for all
 
     @property
@@ -101,6 +84,20 @@ class Engine:
     def running(self) -> int:
         """Batches that run."""
         return self._scheduler.running
+
+    @property
+    def hung(self) -> int:
+        """Batches that hang: their threads may never end."""
+        return self._scheduler.hung
+
+    def hangs(self, lane: Lane) -> bool:
+        """See :attr:`Lane.hangs`."""
+        return self._scheduler.has_lane(lane.spec.name) and not self._scheduler.serves(lane.spec.name)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those that are open, or closed and not yet empty."""
+        return list(self._lanes.values())
 
     def now(self) -> float:
         """The clock of deadlines and arrivals."""
@@ -141,7 +138,7 @@ class Engine:
 
     async def submit(self, lane: Lane, row: Row[T], urgency: Urgency) -> Done[T]:
         """See :meth:`Lane.submit`."""
-        if self._closing and urgency.arrival is None:
+        if self._over_time or (self._closing and urgency.arrival is None):
             raise StoppingError("the server is about to stop")
         pending = Pending(lane, row, urgency, self._clock())
         queue_up = urgency.patient and urgency.arrival is None
@@ -170,6 +167,16 @@ class Engine:
         """Take no new rows and wait until all that are here have ended; rows that continue such work are taken."""
         self._closing = True
         await self._when_over("")
+
+    def hand_back(self) -> None:
+        """There is no time left: let all rows fail with StoppingError, and take none any more."""
+        self._closing = self._over_time = True
+        held = list(self._rows.values())
+        for pending in (*held, *self._patience.clear()):
+            pending.settle(handed_back())
+        for pending in held:
+            self._give_up(pending)
+        self._wake()
 
     async def _when_over(self, name: str) -> None:
         over = self._over.setdefault(name, asyncio.get_running_loop().create_future())
@@ -207,14 +214,23 @@ class Engine:
             now = self._clock()
             match self._scheduler.next(now):
                 case Dispatch(batch, pool):
-                    self._start(batch, pool, now)
+                    rows = tuple(self._rows[number] for number in batch.items)
+                    for pending in rows:
+                        pending.begins(now)
+                    self._runs.start(Run(batch, pool, self._lanes[batch.lane], rows, now))
                 case Expire(items, abandoned):
                     for number, reason in items:
                         pending = self._rows.pop(number)
                         pending.lane.observer.dropped(reason)
                         pending.settle(dropped(reason))
-                    self._terminate(abandoned)
+                    for number in abandoned:
+                        self._runs.abandon(number)
                     self._ended += len(items)
+                case Stop(number):
+                    log.warning("a run of %s takes too long and is stopped", self._runs[number].lane.name)
+                    self._runs.stop(number)
+                case Hang() as hang:
+                    self._hang(hang)
                 case WakeAt(then):
                     self._timer = asyncio.get_running_loop().call_later(max(0.0, then - now), self._wake)
                     return
@@ -222,12 +238,7 @@ class Engine:
                     return
 
     def _take(self, pending: Pending[Any], refuse: bool = False) -> bool:
-        """Admit a row, or let it fail; whether it needs to wait for room no longer.
-
-        Args:
-            pending: the row.
-            refuse: whether it fails if there is no room.
-        """
+        """Admit a row, or let it fail (with ``refuse``, for want of room too); whether it is to wait no longer."""
         if pending.answer.done():
             return True
         self._submitted += 1
@@ -248,60 +259,39 @@ class Engine:
         """The caller has gone."""
         if self._rows.pop(pending.number, None) is not None:
             batch = self._scheduler.cancel(pending.number, self._clock())
-            self._terminate(() if batch is None else (batch,))
+            if batch is not None:
+                self._runs.abandon(batch)
             self._ended += 1
             pending.lane.observer.cancelled()
         else:
             self._patience.leave(pending.urgency.client, pending)
         self._wake()
 
-    def _terminate(self, batches: Sequence[int]) -> None:
-        for batch in batches:
-            if batch in self._switches:  # none if its run could not even begin
-                self._switches[batch].terminate = True
+    def _hang(self, hang: Hang) -> None:
+        """Rows of a run that does not return have ended."""
+        for number in hang.failed:
+            self._rows.pop(number).settle(InferenceError("the model did not return from a run with this sentence"))
+        for number in hang.stranded:
+            self._rows.pop(number).settle(stranded())
+        self._ended += len(hang.failed) + len(hang.stranded)
+        lane = self._runs[hang.batch].lane
+        log.critical("a run of %s on %s hangs: it was told to stop and did not", lane.name, hang.pool)
+        lane.observer.hung(hang.pool)
+        self.changes.tell()
 
-    def _start(self, batch: Batch, pool: str, now: float) -> None:
-        lane = self._lanes[batch.lane]
-        rows = [self._rows[number] for number in batch.items]
-        for pending in rows:
-            if pending.queued < 0:
-                pending.queued = now - pending.came
-        runner, loop = lane.runners[pool], asyncio.get_running_loop()
-        try:
-            self._switches[batch.id] = switch = runner.switch()
-            work = partial(execute, runner, [pending.row for pending in rows], batch.length, switch)
-            run = loop.run_in_executor(self._executor, work)
-        except Exception as error:  # no threads any more, or no memory
-            run = loop.create_future()
-            run.set_exception(error)
-        run.add_done_callback(partial(self._ran, lane, pool, batch, rows))
-
-    def _ran(
-        self, lane: Lane, pool: str, batch: Batch, rows: list[Pending[Any]], run: asyncio.Future[Executed]
-    ) -> None:
-        self._switches.pop(batch.id, None)
-        try:
-            result = run.result()
-        except Exception as error:
-            result = failed(len(rows), "the batch could not be run", error, BatchTimes(0, 0, 0))
-        times = result.times
+    def _ran(self, run: Run, result: Executed) -> None:
+        batch, times, hung = run.batch, result.times, self._scheduler.hung
         suspects = {batch.items[place] for place in result.suspects}
         ended = self._scheduler.complete(batch.id, self._clock(), times.input + times.infer + times.output, suspects)
         answers = dict(zip(batch.items, result.answers, strict=True))
         for number in (*ended.answered, *ended.failed):
             pending, answer = self._rows.pop(number), answers[number]
             pending.settle(answer if isinstance(answer, Exception) else Done(answer, pending.queued, times))
-        self._ended += len(rows)
-        report = BatchReport(
-            lane=lane.name,
-            pool=pool,
-            outputs=rows[0].row.outputs,
-            rows=len(rows),
-            failed=sum(isinstance(answer, Exception) for answer in result.answers),
-            tokens=sum(len(pending.row.ids) for pending in rows),
-            padded_tokens=batch.length * len(rows),
-            times=times,
-            queued=tuple(pending.queued for pending in rows),
-        )
+        for number in ended.stranded:
+            self._rows.pop(number).settle(stranded())
+        self._ended += len(run.rows)
+        if self._scheduler.hung < hung:
+            log.warning("a run of %s on %s that hung has returned", run.lane.name, run.pool)
+            self.changes.tell()
         self._pump()
-        lane.observer.ran(report)
+        run.lane.observer.ran(run.report(result))

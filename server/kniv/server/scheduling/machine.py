@@ -6,45 +6,33 @@ what it decides. See ``docs/scheduling.md`` for what it guarantees.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from operator import attrgetter
 
-from kniv.server.scheduling.admission import Ledger
 from kniv.server.scheduling.device import Device
-from kniv.server.scheduling.effort import Effort
+from kniv.server.scheduling.dispatched import Dispatched
+from kniv.server.scheduling.entrance import Entrance
 from kniv.server.scheduling.entry import Entry, State
 from kniv.server.scheduling.heap import LazyHeap
 from kniv.server.scheduling.lane import Lane
 from kniv.server.scheduling.policy import Admission, LaneSpec, Policy, Pool
+from kniv.server.scheduling.watchdog import RunBound
 from kniv.server.scheduling.work import (
-    Batch,
     Completion,
     Decision,
-    Dispatch,
     Drop,
     Expire,
+    Hang,
     Idle,
     Item,
     Reason,
     Refusal,
+    Stop,
     WakeAt,
 )
 
-_PACE_WEIGHT = 0.05
-_PACE_PRIOR = 0.01  # seconds a row, before anything has run
-_LONGEST_RETRY = 30.0
-_HOPE = 0.5  # of the time to its deadline, what a row may have to wait: its batch, and what follows from it, come after
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    lane: Lane
-    device: Device
-    entries: list[Entry]
-    tokens: int
-    wanted: int
+_BOUND = RunBound()
 
 
 class Scheduler:
@@ -54,43 +42,53 @@ class Scheduler:
         pools: the devices; where a row could run on several that are free, the first of them gets it.
         policy: how rows share.
         admission: how much may be held.
+        bound: how long a run may take.
     """
 
-    def __init__(self, pools: Sequence[Pool], policy: Policy, admission: Admission) -> None:
+    def __init__(self, pools: Sequence[Pool], policy: Policy, admission: Admission, bound: RunBound = _BOUND) -> None:
         self._policy = policy
-        self._devices = {pool.name: Device(pool, policy) for pool in pools}
-        self._slots = sum(pool.slots for pool in pools)
+        self._dispatched = Dispatched(bound)
+        self._entrance = Entrance(admission)
+        self._devices: dict[str, Device] = {}
         self._lanes: dict[str, Lane] = {}
         self._entries: dict[int, Entry] = {}
-        self._batches: dict[int, _Running] = {}
-        self._ledger = Ledger(admission)
         self._expiry: LazyHeap[Entry] = LazyHeap(
             attrgetter("expires"), lambda entry: entry.state is not State.ENDED and entry.expires < inf
         )
-        self._admitted = self._dispatched = 0
-        self._pace = _PACE_PRIOR
-        self._effort = Effort()
+        self._admitted = 0
+        for pool in pools:
+            self.add_pool(pool)
 
     def add_pool(self, pool: Pool) -> None:
         """A device joins; one that is known already is left as it is."""
         if pool.name not in self._devices:
             self._devices[pool.name] = Device(pool, self._policy)
-            self._slots += pool.slots
+            self._entrance.slots += pool.slots
 
     @property
     def items(self) -> int:
         """Rows that are waiting or running."""
-        return self._ledger.items
+        return self._entrance.ledger.items
 
     @property
     def bytes(self) -> int:
         """Bytes of them."""
-        return self._ledger.bytes
+        return self._entrance.ledger.bytes
 
     @property
     def running(self) -> int:
         """Batches that are running."""
-        return len(self._batches)
+        return self._dispatched.running
+
+    @property
+    def hung(self) -> int:
+        """Batches that hang."""
+        return self._dispatched.hung
+
+    def serves(self, lane: str) -> bool:
+        """Whether a lane is there and can run somewhere: not if runs of it, or all of its pools, hang."""
+        known = self._lanes.get(lane)
+        return known is not None and self._can_run(known)
 
     def waiting(self, lane: str) -> dict[int, int]:
         """Rows that wait in each level of a lane."""
@@ -125,8 +123,8 @@ class Scheduler:
     def admit(self, item: Item, now: float) -> Refusal | None:
         """Take a row, or refuse it at once.
 
-        A row that continues earlier work is refused for its deadline only: half-done work that is thrown away would
-        cost most when there is least to spare.
+        A row that continues earlier work is refused only when its deadline has passed or it can run nowhere: half-done
+        work that is thrown away would cost most when there is least to spare.
 
         Returns:
             None if it is taken.
@@ -139,15 +137,21 @@ class Scheduler:
         lane = self._lanes.get(item.lane)
         if lane is None or (lane.closing and item.arrival is None):
             return Refusal(Reason.LANE_CLOSED)
+        if not self._can_run(lane):
+            return Refusal(Reason.HUNG)
         if item.deadline <= now:
             return Refusal(Reason.EXPIRED)
-        number = lane.level_of(item.level)
-        if item.arrival is None and (refusal := self._objection(item, lane, number, now)) is not None:
-            return refusal
+        if item.arrival is None:
+            if (refusal := self._entrance.objection(item, lane, self._lanes.values(), now)) is not None:
+                return refusal
+        else:
+            for device in self._devices.values():
+                device.anticipation.met(item.client)
         self._admitted += 1
+        number = lane.level_of(item.level)
         entry = Entry(item, self._admitted, now, lane.timeout(number, item.timeout))
         self._entries[item.id] = entry
-        self._ledger.hold(item)
+        self._entrance.ledger.hold(item)
         lane.arrived(now)
         lane.held += 1
         lane.add(number, entry)
@@ -168,7 +172,9 @@ class Scheduler:
         """What to do now; to be asked again until there is nothing to do."""
         if (expired := self._expire(now)) is not None:
             return expired
-        wake = inf
+        if (overdue := self._dispatched.overdue(now)) is not None:
+            return self._hang(overdue.batch) if overdue.told else Stop(overdue.batch)
+        wake = self._dispatched.due()
         for device in self._devices.values():
             if not device.free:
                 continue
@@ -179,7 +185,7 @@ class Scheduler:
             lane = turn.lane
             formed = lane.form(device.name, turn.level, now, device.room(lane), turn.others)
             device.served(turn, formed.seconds)
-            return self._dispatch(lane, device, formed.rows, formed.length)
+            return self._dispatched.begin(lane, device, formed, now)
         first = self._expiry.first()
         if first is not None:
             wake = min(wake, first.expires)
@@ -195,63 +201,33 @@ class Scheduler:
             suspects: ids of rows that have no answer, because the run failed or what came out is not finite. They
                 are run again in two halves, so that in the end those fail that fail alone.
         """
-        running = self._batches.pop(batch)
+        running = self._dispatched.end(batch)
         lane, device, entries = running.lane, running.device, running.entries
-        device.free += 1
-        lane.running[device.name] -= 1
+        if running.hung:
+            self._forget_if_over(lane)
+            return Completion()
         if not suspects and running.wanted:
             lane.cost(device.name, entries[0].item.outputs).observe(running.tokens, seconds)
-            self._pace += _PACE_WEIGHT * (seconds / len(entries) - self._pace)
-            self._effort.spent(seconds, sum(entry.item.arrival is None for entry in entries))
+            self._entrance.effort.spent(seconds, len(entries), sum(entry.item.arrival is None for entry in entries))
         here = [entry for entry in entries if entry.state is State.RUNNING]
         bad = [entry for entry in here if entry.item.id in suspects]
-        answered = tuple(entry.item.id for entry in here if entry.item.id not in suspects)
-        failed: tuple[int, ...] = ()
-        if bad and len(entries) == 1:
-            failed = (bad[0].item.id,)
-        elif bad:
-            half = (len(bad) + 1) // 2
-            for group in (bad[:half], bad[half:]):
-                if group:
-                    lane.add_suspects(lane.level_of(entries[0].item.level), group)
-        for item in (*answered, *failed):
-            self._end(self._entries[item])
-        self._forget_if_over(lane)
-        return Completion(answered, failed)
-
-    def _objection(self, item: Item, lane: Lane, number: int, now: float) -> Refusal | None:
-        most = lane.policy_of(number).max_queue_size
-        waiting = lane.levels[number].count
-        if most and waiting >= most:
-            reason, ahead = Reason.LEVEL_FULL, waiting
-        elif (found := self._ledger.objection(item)) is not None:
-            reason, ahead = found
+        good = [entry for entry in here if entry.item.id not in suspects]
+        failed, stranded = [], []
+        if len(entries) == 1:
+            failed = bad
+        elif not self._can_run(lane):  # another batch of the lane hangs since
+            stranded = bad
         else:
-            return self._too_late(item, number, now)
-        # Half of them gone is room enough, and the machine is not idle by then.
-        return Refusal(reason, min(ahead * self._pace / self._slots / 2, _LONGEST_RETRY))
-
-    def _too_late(self, item: Item, number: int, now: float) -> Refusal | None:
-        """Refuse a row at once that would most likely be given up in the queue, or too late to be of use.
-
-        Under overload this keeps what is admitted useful: rows that wait until they expire would otherwise keep
-        the next ones waiting as long.
-        """
-        if item.deadline == inf:
-            return None
-        ahead = sum(lane.ahead(number, item.client) for lane in self._lanes.values())
-        wait, hope = ahead * self._effort.seconds / self._slots, _HOPE * (item.deadline - now)
-        return Refusal(Reason.TOO_LATE, min(wait - hope, _LONGEST_RETRY)) if wait > hope else None
-
-    def _dispatch(self, lane: Lane, device: Device, entries: list[Entry], length: int) -> Dispatch:
-        self._dispatched += 1
-        number = self._dispatched
-        device.free -= 1
-        lane.running[device.name] += 1
-        for entry in entries:
-            entry.state, entry.batch, entry.expires = State.RUNNING, number, entry.item.deadline
-        self._batches[number] = _Running(lane, device, entries, length * len(entries), len(entries))
-        return Dispatch(Batch(number, lane.name, tuple(entry.item.id for entry in entries), length), device.name)
+            half = (len(bad) + 1) // 2
+            for group in filter(None, (bad[:half], bad[half:])):
+                lane.add_suspects(lane.level_of(entries[0].item.level), group)
+        for entry in good:
+            if entry.item.leads:
+                device.anticipation.expect(entry.item.client, lane.level_of(entry.item.level), now)
+        for entry in (*good, *failed, *stranded):
+            self._end(entry)
+        self._forget_if_over(lane)
+        return Completion(_ids(good), _ids(failed), _ids(stranded))
 
     def _expire(self, now: float) -> Expire | None:
         ended: list[tuple[int, Drop]] = []
@@ -274,16 +250,30 @@ class Scheduler:
         if entry.state is State.WAITING:
             self._lanes[entry.item.lane].remove(entry)
         else:
-            running = self._batches[entry.batch]
-            running.wanted -= 1
-            last = None if running.wanted else entry.batch
+            last = self._dispatched.lose(entry)
         self._end(entry)
         return last
+
+    def _hang(self, batch: int) -> Hang:
+        """A batch has not returned: end its rows, and those that have nowhere left to run."""
+        running = self._dispatched.hang(batch)
+        failed = [entry for entry in running.entries if entry.state is State.RUNNING]
+        for entry in failed:
+            self._end(entry)
+        idle = {lane.name for lane in self._lanes.values() if not self._can_run(lane)}
+        waiting = (entry for entry in self._entries.values() if entry.state is State.WAITING)
+        stranded = [entry for entry in waiting if entry.item.lane in idle]
+        for entry in stranded:
+            self._give_up(entry)
+        return Hang(batch, running.device.name, _ids(failed), _ids(stranded))
+
+    def _can_run(self, lane: Lane) -> bool:
+        return any(self._devices[name].serves(lane) for name in lane.spec.instances)
 
     def _end(self, entry: Entry) -> None:
         entry.state = State.ENDED
         del self._entries[entry.item.id]
-        self._ledger.release(entry.item)
+        self._entrance.ledger.release(entry.item)
         lane = self._lanes[entry.item.lane]
         lane.held -= 1
         self._forget_if_over(lane)
@@ -294,3 +284,7 @@ class Scheduler:
             del self._lanes[lane.name]
             for name in lane.spec.instances:
                 self._devices[name].forget(lane)
+
+
+def _ids(entries: Iterable[Entry]) -> tuple[int, ...]:
+    return tuple(entry.item.id for entry in entries)

@@ -37,6 +37,12 @@ class Patience(Generic[T]):
             if not line:
                 del self._lines[client]
 
+    def clear(self) -> list[T]:
+        """Let all go; those who waited."""
+        rows = [row for line in self._lines.values() for row in line]
+        self._lines.clear()
+        return rows
+
     def admit(self, take: Callable[[T], bool], most: int) -> bool:
         """Offer what there is room for to the clients in turn.
 

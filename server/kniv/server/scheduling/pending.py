@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kniv.server.errors import DeadlineError, NotReadyError, OverloadedError
+from kniv.server.errors import DeadlineError, NotReadyError, OverloadedError, StoppingError, UnavailableError
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.scheduling.work import Drop, Item, Reason, Refusal
 
 if TYPE_CHECKING:
-    from kniv.server.scheduling.engine import Lane
+    from kniv.server.scheduling.handle import Lane
 
 T = TypeVar("T")
 
@@ -43,13 +43,20 @@ class Pending(Generic[T]):
             outputs=tuple(sorted(row.outputs)),  # whatever the order, the same work
             level=urgency.level,
             client=urgency.client,
+            account=urgency.account,
             size=row.ids.nbytes,
             final=urgency.final,
             deadline=urgency.deadline,
             timeout=urgency.timeout,
             arrival=urgency.arrival,
+            leads=urgency.leads,
             patient=urgency.patient,
         )
+
+    def begins(self, now: float) -> None:
+        """It is about to run, maybe not for the first time."""
+        if self.queued < 0:
+            self.queued = now - self.came
 
     def settle(self, answer: Any) -> None:
         """Answer the caller, or let it fail if the answer is an exception."""
@@ -67,13 +74,25 @@ class Pending(Generic[T]):
             self.answer.exception()  # or asyncio would complain that nobody did
 
 
-def refused(refusal: Refusal) -> OverloadedError | NotReadyError | DeadlineError:
+def refused(refusal: Refusal) -> OverloadedError | NotReadyError | DeadlineError | UnavailableError:
     """What a row that is refused fails with."""
     if refusal.reason is Reason.LANE_CLOSED:
         return NotReadyError("this version of the model is about to be unloaded")
+    if refusal.reason is Reason.HUNG:
+        return stranded()
     if refusal.reason is Reason.EXPIRED:
         return DeadlineError("the deadline passed before the work began")
     return OverloadedError(refusal.reason, refusal.retry_after)
+
+
+def stranded() -> UnavailableError:
+    """What a row fails with that has nowhere to run."""
+    return UnavailableError("a run of this model hangs; another server may answer")
+
+
+def handed_back() -> StoppingError:
+    """What a row fails with that the server has no time left for."""
+    return StoppingError("the server is stopping and has no time left for this; send it to another")
 
 
 def dropped(reason: Drop) -> DeadlineError:

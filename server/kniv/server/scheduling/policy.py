@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from math import inf
 
 from kniv.server.repository.config import Batching, QueuePolicy
 
-__all__ = ["Admission", "BatchLimits", "Batching", "LaneSpec", "Policy", "Pool", "QueuePolicy"]
+__all__ = ["Account", "Admission", "BatchLimits", "Batching", "LaneSpec", "Policy", "Pool", "QueuePolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,20 @@ class Policy:
     def reserve(self) -> float:
         """Seconds of service by which a claim on the share may run ahead or behind."""
         return self.share * self.ageing if self.ageing < inf else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What bounds the rows of several clients together, such as all the calls of one caller.
+
+    Attributes:
+        name: unique among the accounts.
+        items, bytes: rows waiting or running at once, and their bytes; 0 for no bound.
+    """
+
+    name: Hashable
+    items: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
