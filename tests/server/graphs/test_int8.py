@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kniv.server.graphs import int8
+from kniv.server.graphs import int8, vnni
 from kniv.server.graphs.graph import Graph
-from kniv.server.graphs.pipeline import optimise
+from kniv.server.graphs.pipeline import PASSES, optimise
 from kniv.training.calibrate import ranges
+from kniv.training.published import published_graph
+from kniv.training.reference import Shape
 
 from .conftest import Source, batch, row, run, session
 
@@ -72,7 +76,7 @@ def test_products_tables_and_lstms_are_in_eight_bits(published: Source) -> None:
     assert not [name for name, dims in floats.items() if dims in ([64, 192], [64, 128], [128, 64])]
 
 
-@pytest.mark.parametrize("levels", [int8.FULL, int8.SAFE])
+@pytest.mark.parametrize("levels", [vnni.FULL, vnni.SAFE])
 def test_codes_stay_within_their_levels(published: Source, levels: int) -> None:
     model = optimise(published.load(), calibrated, levels).model
     read = {node.input[1] for node in everywhere(model) if node.op_type == "MatMulIntegerToFloat"}
@@ -83,7 +87,7 @@ def test_codes_stay_within_their_levels(published: Source, levels: int) -> None:
 
 
 def test_no_product_of_pairs_overflows_where_levels_are_safe() -> None:
-    assert 2 * 255 * int8.SAFE <= 32767
+    assert 2 * 255 * vnni.SAFE <= 32767
 
 
 def test_what_has_no_range_stays_in_float(published: Source) -> None:
@@ -94,3 +98,44 @@ def test_what_has_no_range_stays_in_float(published: Source) -> None:
     assert "MatMulIntegerToFloat" not in kinds
     assert "LSTM" in kinds
     assert report.places == 0
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "levels"),
+    [
+        ("x86_64", "flags : sse avx2 avx512_vnni", vnni.FULL),
+        ("x86_64", "flags : sse avx2 avx_vnni", vnni.FULL),
+        ("x86_64", "flags : sse avx2 avx512f", vnni.SAFE),
+        ("aarch64", "Features : asimd", vnni.FULL),
+    ],
+)
+def test_levels_are_safe_where_products_would_saturate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, levels: int
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert vnni.native_levels(tmp_path / "absent") == (vnni.FULL if machine == "aarch64" else vnni.SAFE)
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    assert vnni.native_levels(tmp_path / "cpuinfo") == levels
+
+
+def test_evened_channels_bring_answers_nearer() -> None:
+    model = published_graph(Shape(64, 2, 4, 128, vocabulary=60), seed=1, outliers=3)
+    graph = Graph(model)
+    for step in PASSES:
+        step(graph)
+    graph.close()
+    names = int8.observed(Graph(copy.deepcopy(model)))
+    looked_into = copy.deepcopy(model)
+    looked_into.graph.output.extend([int8.tensor_info(name) for name in names])
+    found, feed = calibrated(looked_into, names), batch(7, 1, 40)
+    exact, errors = run(session(model), feed), {}
+    for smooth in (False, True):
+        rounded = Graph(copy.deepcopy(model))
+        int8.quantise(rounded, found, smooth=smooth)
+        rounded.close()
+        got = run(session(rounded.model), feed)
+        errors[smooth] = sum(
+            float(np.square(got[name] - exact[name]).mean() / exact[name].var())
+            for name in ("pos_logits", "srl_logits")
+        )
+    assert errors[True] < errors[False]

@@ -38,3 +38,15 @@ def test_labels_read_elsewhere_are_left_alone(published: Source) -> None:
     report = relations.apply(graph)
     assert (report.places, report.note) == (0, "label_scores are read at other places than the best head")
     assert "label_scores" in graph.outputs
+
+
+def test_an_index_with_an_upper_end_is_not_the_best_head(published: Source) -> None:
+    """Exporters write a clip at zero, which changes nothing; one at the other end would."""
+    graph = Graph(published.load())
+    masks.apply(graph)
+    best = next(node.output[0] for node in graph.nodes if node.op_type == "ArgMax")
+    clip = next(node for node in graph.nodes if node.op_type == "Clip" and node.input[0] == best)
+    clip.input[2] = graph.weight("end", np.array(3))
+    graph.touch()
+    report = relations.apply(graph)
+    assert (report.places, report.note) == (0, "label_scores are read at other places than the best head")

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from kniv.server.graphs.tasks import TASKS
+from kniv.server.graphs.contract import TASKS
 
 from .conftest import Source, batch, run
 
@@ -16,9 +16,14 @@ OUTPUTS = {
     "dep": ("arc_scores", "relation_scores", "relation_dependent", "relation_head"),
     "srl": ("srl_logits",),
     "cls": ("cls_logits",),
+    "labels": ("label_scores",),
 }
 # What the cascade reads: each word head reads those before it.
-NEEDED = {"pos": {"pos", "ner", "dep", "srl"}, "ner": {"ner", "dep", "srl"}, "dep": {"dep", "srl"}}
+NEEDED = {
+    "pos": {"pos", "ner", "dep", "srl", "labels"},
+    "ner": {"ner", "dep", "srl", "labels"},
+    "dep": {"dep", "srl", "labels"},
+}
 
 
 @pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=len(TASKS))), ids=str)
@@ -39,6 +44,9 @@ def test_heads_run_when_asked_for_and_answer_the_same(
 
 
 def test_the_published_inputs_are_enough(rewritten: ort.InferenceSession) -> None:
+    feed = dict(batch(2, 2, 7))
+    names = [node.name for node in rewritten.get_outputs()]
+    assert not [name for name, value in zip(names, rewritten.run(None, feed), strict=True) if not value.size]
     inputs = [node.name for node in rewritten.get_inputs()]
     assert inputs == ["input_ids", "attention_mask", "predicate_idx"]
     assert [node.name for node in rewritten.get_overridable_initializers()] == ["tasks"]

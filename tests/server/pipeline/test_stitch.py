@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kniv.server.pipeline.encode import Window
-from kniv.server.pipeline.stitch import UNREACHED, Scores, home_windows, relations_at, stitch, word_scores
+from kniv.server.pipeline.stitch import (
+    UNREACHED,
+    RelationsOfAll,
+    Scores,
+    home_windows,
+    relations_at,
+    stitch,
+    word_scores,
+)
 
 
 def windows_of(words: int, size: int) -> list[Window]:
@@ -69,7 +77,33 @@ def test_windows_that_agree_stitch_to_what_they_were_cut_from(words: int, size: 
 def test_a_head_that_the_words_window_did_not_see_is_read_at_the_word() -> None:
     windows = windows_of(6, 4)
     labels = [np.arange(16, dtype=np.uint16).reshape(4, 4) + 100 * index for index in range(2)]
-    parts = [Scores(None, None, None, label) for label in labels]
+    parts = [Scores(None, None, None, RelationsOfAll(label)) for label in labels]
     heads = np.array([5, 0, 0, 0, 0, 5])
     assert relations_at(parts, windows, heads, root=99)[0] == labels[0][0, 0]
     assert relations_at(parts, windows, heads, root=99)[5] == 99
+
+
+@given(st.integers(1, 12), st.integers(0, 99), st.booleans())
+def test_relations_at_the_best_heads_score_any_head_like_all_pairs(words: int, seed: int, cut: bool) -> None:
+    random = np.random.default_rng(seed)
+    subwords, classes, width = 2 * words + 2, 5, 4
+    first = np.sort(random.choice(np.arange(1, subwords - 1), words, replace=False))
+    window = Window(0, words, np.zeros(subwords, dtype=np.int64), first)
+    arcs = random.normal(size=(subwords, subwords)).astype(np.float32)
+    if cut:  # no word likes the first subword of any: every relation is scored anew
+        arcs[:, 0] = 100
+    weight = random.normal(size=(classes, width, width)).astype(np.float32)
+    dependent, head = random.normal(size=(2, subwords, width)).astype(np.float32)
+    labels = np.einsum("si,cij,tj->stc", dependent, weight, head)
+    shared = {"arc_scores": arcs}
+    all_pairs = word_scores({**shared, "label_scores": labels}, window, root=2)
+    outputs = {
+        **shared,
+        "relation_scores": labels[np.arange(subwords), arcs.argmax(-1)],
+        "relation_dependent": dependent,
+        "relation_head": head,
+    }
+    at_best = word_scores(outputs, window, root=2, relation_weight=weight)
+    for heads in random.integers(0, words, (3, words)):
+        expected = relations_at([all_pairs], [window], heads, root=2)
+        assert relations_at([at_best], [window], heads, root=2) == expected

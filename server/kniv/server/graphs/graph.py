@@ -82,6 +82,11 @@ class Graph:
             self._values[name] = found
         return found
 
+    def store(self, name: str, value: Array) -> None:
+        """Give a weight another value."""
+        self.weights[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._values.pop(name, None)
+
     def scalar(self, name: str) -> float | None:
         """The one number in a weight, None where ``name`` is anything else."""
         tensor = self.weights.get(name)

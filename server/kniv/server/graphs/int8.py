@@ -4,6 +4,9 @@ Dynamic quantisation scales an activation by the largest value of the whole batc
 company. Here every activation has one range, found on sample text and written into the graph: uint8 with one scale a
 tensor, met by int8 weights with a scale a column (``com.microsoft.MatMulIntegerToFloat``).
 
+Channels of very different sizes are evened out first, by a division whose inverse stands in the weights: see
+:mod:`kniv.server.graphs.ranges`.
+
 ONNX Runtime's eight-bit LSTM knows dynamic ranges alone. They are pinned: two further input columns hold the ends of
 the fixed range, and two further hidden units, whose biases drive their cells up and down by one a step, outgrow every
 other unit at every step: a cell gains less than one a step, so |h| <= tanh(steps).
@@ -20,15 +23,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from kniv.server.graphs.graph import CONTRIB, Array, Graph, attribute
+from kniv.server.graphs.ranges import Floats, Range, divisors
 from kniv.server.graphs.report import PassReport
+from kniv.server.graphs.vnni import FULL
 
 NAME = "int8"
 MIN_COLUMNS = 64  # narrower products (the heads' last layers) stay in float: they cost little and decide
 MIN_ROWS = 256  # smaller embedding tables stay in float
-FULL, SAFE = 127, 64  # weight levels; with 64 no pair of products overflows int16, which CPUs without VNNI add them in
 _DRIVEN = 20.0  # a bias that opens a gate for good
-
-Range = tuple[float, float]
 
 
 def observed(graph: Graph) -> tuple[str, ...]:
@@ -38,15 +40,16 @@ def observed(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(products + layers))
 
 
-def quantise(graph: Graph, ranges: Mapping[str, Range], levels: int = FULL) -> PassReport:
+def quantise(graph: Graph, ranges: Mapping[str, Range], levels: int = FULL, *, smooth: bool = True) -> PassReport:
     """Rewrite products, embedding tables and LSTMs.
 
     Args:
         graph: the graph, before its heads are put into branches.
-        ranges: lowest and highest value of every activation that :func:`observed` names.
-        levels: :data:`FULL`, or :data:`SAFE` for CPUs without VNNI.
+        ranges: what the activations that :func:`observed` names were seen to be; one that is absent stays in float.
+        levels: ``vnni.FULL``, or ``vnni.SAFE`` for CPUs without VNNI.
+        smooth: even out channels of very different sizes.
     """
-    writer = _Writer(graph, ranges, levels)
+    writer = _Writer(graph, ranges, levels, smooth)
     places = 0
     for node in list(graph.nodes):
         weight = _weight(graph, node)
@@ -63,7 +66,7 @@ def quantise(graph: Graph, ranges: Mapping[str, Range], levels: int = FULL) -> P
     return PassReport(NAME, places, f"{places} products, tables and LSTMs in eight bits, weights of {levels} levels")
 
 
-def _weight(graph: Graph, node: onnx.NodeProto) -> NDArray[np.float32] | None:
+def _weight(graph: Graph, node: onnx.NodeProto) -> Floats | None:
     """The weight [K, N] of a product that is worth quantising."""
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in graph.weights:
         return None
@@ -110,12 +113,34 @@ def _back(graph: Graph, node: onnx.NodeProto) -> _Back | None:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, ranges: Mapping[str, Range], levels: int) -> None:
+    def __init__(self, graph: Graph, ranges: Mapping[str, Range], levels: int, smooth: bool) -> None:
         self.graph, self.ranges, self.levels = graph, ranges, levels
         self.quantised: dict[str, tuple[str, str, str]] = {}
+        self.divisors: dict[str, Floats] = {}
+        if smooth:
+            self._smooth()
 
-    def product(self, node: onnx.NodeProto, weight: NDArray[np.float32]) -> None:
+    def _smooth(self) -> None:
+        """Find the divisors of each activation, over all products that read it.
+
+        States of LSTMs are left out: they lie between -1 and 1, and pins stand among them later.
+        """
+        read: dict[str, list[Floats]] = {}
+        layers = [node for node in self.graph.nodes if node.op_type == "LSTM"]
+        states = {back.product.input[0] for node in layers if (back := _back(self.graph, node)) is not None}
+        for node in self.graph.nodes:
+            weight = _weight(self.graph, node)
+            if weight is not None and node.input[0] in self.ranges and node.input[0] not in states:
+                read.setdefault(node.input[0], []).append(weight)
+        for name, weights in read.items():
+            found = divisors(self.ranges[name], np.concatenate(weights, axis=1), self.levels)
+            if found is not None:
+                self.divisors[name] = found
+
+    def product(self, node: onnx.NodeProto, weight: Floats) -> None:
         graph, name = self.graph, node.output[0]
+        if node.input[0] in self.divisors:
+            weight = weight * self.divisors[node.input[0]][:, None]
         codes, scales = _codes(weight, self.levels, axis=0)
         rows, scale, zero = self._activation(node.input[0])
         bias, last = "", name
@@ -140,11 +165,15 @@ class _Writer:
     def _activation(self, name: str) -> tuple[str, str, str]:
         """Codes, scale and zero point, made once however many products read them."""
         if name not in self.quantised:
-            low, high = min(self.ranges[name][0], 0.0), max(self.ranges[name][1], 1e-6)
+            seen, values = self.ranges[name], name
+            if (found := self.divisors.get(name)) is not None:
+                seen = seen.over(found)
+                values = self.graph.add("Mul", [name, self.graph.weight(name + "_factors", 1 / found)], name + "_even")
+            low, high = seen.ends()
             step = (high - low) / 255
             scale = self.graph.weight(name + "_scale", np.array(step, dtype=np.float32))
             zero = self.graph.weight(name + "_zero", np.array(np.clip(np.rint(-low / step), 0, 255), dtype=np.uint8))
-            codes = self.graph.add("QuantizeLinear", [name, scale, zero], name + "_u8")
+            codes = self.graph.add("QuantizeLinear", [values, scale, zero], name + "_u8")
             self.quantised[name] = (codes, scale, zero)
         return self.quantised[name]
 
@@ -164,7 +193,7 @@ class _Writer:
 
     def lstm(self, node: onnx.NodeProto) -> None:
         graph, name = self.graph, node.output[0]
-        low, high = min(self.ranges[node.input[0]][0], 0.0), max(self.ranges[node.input[0]][1], 1e-6)
+        low, high = self.ranges[node.input[0]].ends()
         hidden = attribute(node, "hidden_size")
         back = _back(graph, node)
         assert back is not None
@@ -199,7 +228,7 @@ class _Writer:
         self._widen(back, hidden)
 
     def _widen(self, back: _Back, hidden: int) -> None:
-        """Rows of zeros for the pins among the rows that read the states; the product itself stays in float."""
+        """Rows of zeros for the pins among the rows that read the states."""
         value = self._value(back.weight)
         empty = np.zeros((2, value.shape[1]), dtype=np.float32)
         wide = np.concatenate([value[:hidden], empty, value[hidden:], empty])
@@ -226,13 +255,13 @@ def _with_pins(inputs: Array, recurrent: Array, bias: Array, hidden: int) -> tup
     return wide_inputs.reshape(2, 4 * size, -1), wide_recurrent.reshape(2, 4 * size, size), wide_bias.reshape(2, -1)
 
 
-def _packed(weight: Array, levels: int) -> tuple[Array, NDArray[np.float32]]:
+def _packed(weight: Array, levels: int) -> tuple[Array, Floats]:
     """int8 codes [2, D, 4 h] and scales [2, 4 h]."""
     codes, scales = _codes(weight, levels, axis=2)
     return codes.transpose(0, 2, 1), scales[..., 0]
 
 
-def _codes(values: Array, levels: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _codes(values: Array, levels: int, axis: int) -> tuple[NDArray[np.int8], Floats]:
     """Symmetric codes in [-levels, levels] and the scales (kept axis) that undo them."""
     top = np.abs(values).max(axis=axis, keepdims=True)
     scales = np.where(top > 0, top / levels, 1).astype(np.float32)

@@ -9,23 +9,26 @@ from pathlib import Path
 import onnx
 
 from kniv.server.graphs import (
-    arcs,
     attention,
     constants,
+    half,
     int8,
     lengths,
     masks,
-    mixes,
     opset,
     relations,
     tasks,
 )
+from kniv.server.graphs import levels as lower
+from kniv.server.graphs.contract import TASKS_INPUT
 from kniv.server.graphs.files import write_model
 from kniv.server.graphs.graph import Graph
+from kniv.server.graphs.ranges import Range
 from kniv.server.graphs.report import PassReport
+from kniv.server.graphs.vnni import SAFE, native_levels
 
 Pass = Callable[[Graph], PassReport]
-Calibrate = Callable[[onnx.ModelProto, tuple[str, ...]], Mapping[str, int8.Range]]
+Calibrate = Callable[[onnx.ModelProto, tuple[str, ...]], Mapping[str, Range]]
 
 PASSES: tuple[Pass, ...] = (
     opset.apply,
@@ -33,9 +36,7 @@ PASSES: tuple[Pass, ...] = (
     lengths.apply,
     masks.apply,
     attention.apply,
-    arcs.apply,
     relations.apply,
-    mixes.apply,
 )
 
 
@@ -55,8 +56,9 @@ class Optimised:
 def optimise(
     model: onnx.ModelProto,
     calibrate: Calibrate | None = None,
-    levels: int = int8.FULL,
+    levels: int | None = None,
     passes: tuple[Pass, ...] = PASSES,
+    halve: bool = False,
 ) -> Optimised:
     """Rewrite a cascade graph.
 
@@ -65,13 +67,18 @@ def optimise(
         calibrate: gives the ranges of activations for an INT8 graph: it gets the float model with the named activations
             among its outputs, and returns the lowest and highest value of each on text of the kind to be served.
             Without it the graph stays in float.
-        levels: weight levels of an INT8 graph; ``int8.SAFE`` for CPUs without VNNI.
+        levels: weight levels of an INT8 graph, see :mod:`~kniv.server.graphs.vnni`; those of this machine's CPU if not
+            given.
         passes: what to run before quantising and putting the heads into branches.
+        halve: put a float graph into half precision, for GPUs.
     """
+    levels = native_levels() if levels is None else levels
     graph = Graph(model)
-    if tasks.INPUT in graph.inputs:
-        return Optimised(model, (PassReport("all", 0, "the graph has been rewritten before"),))
-    report = [step(graph) for step in passes]
+    report = [lower.apply(graph)] if levels == SAFE else []
+    if TASKS_INPUT in graph.inputs:
+        report.append(PassReport("all", 0, "the graph has been rewritten before"))
+        return Optimised(model, tuple(report))
+    report += [step(graph) for step in passes]
     if calibrate is not None:
         names = int8.observed(graph)
         graph.close()
@@ -79,16 +86,18 @@ def optimise(
         del model.graph.output[-len(names) :]
         graph = Graph(model)
         report.append(int8.quantise(graph, ranges, levels))
+    if halve:
+        report.append(half.apply(graph))
     report.append(tasks.apply(graph))
     graph.close()
     return Optimised(model, tuple(report))
 
 
 def optimise_file(
-    source: Path, target: Path, calibrate: Calibrate | None = None, levels: int = int8.FULL
+    source: Path, target: Path, calibrate: Calibrate | None = None, levels: int | None = None, halve: bool = False
 ) -> tuple[PassReport, ...]:
     """Rewrite the graph of one file into another; see :func:`optimise`. Takes about twice the file's size of memory."""
-    done = optimise(onnx.load(source), calibrate, levels)
+    done = optimise(onnx.load(source), calibrate, levels, halve=halve)
     write_model(done.model, target)
     return done.report
 

@@ -1,7 +1,8 @@
 """Relation scores at each subword's best head alone, and what scores any other head.
 
 The source graph scores C relations between all S * S pairs of a row and returns them, of which S * C are read. The
-rewritten graph returns
+rewritten graph still makes ``label_scores``, but nothing else reads them, so that they run only for those who ask. It
+also returns
 
     relation_scores     [B, S, C]      at the head that ``arc_scores`` likes best
     relation_dependent  [B, S, d + 1]  each subword as a dependent
@@ -20,14 +21,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from kniv.server.graphs.arcs import biaffine
-from kniv.server.graphs.graph import Array, Graph, attribute
+from kniv.server.graphs.contract import DEPENDENT, HEAD, SCORES, WEIGHT
+from kniv.server.graphs.graph import Array, Graph, attribute, reads
 from kniv.server.graphs.movement import moved
 from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
 
 NAME = "relations"
-SCORES, DEPENDENT, HEAD, WEIGHT = "relation_scores", "relation_dependent", "relation_head", "relation_weight"
 _ROWS, _LENGTH = 2, 5
 
 
@@ -39,7 +39,9 @@ class _Biaffine:
 
 
 def apply(graph: Graph) -> PassReport:
-    """Replace the output ``label_scores``."""
+    """Score relations at the best heads, and take ``label_scores`` out of everyone's way."""
+    if SCORES in graph.outputs:
+        return PassReport(NAME, 0, f"the graph has an output {SCORES}")
     if "label_scores" not in graph.outputs or "arc_scores" not in graph.outputs:
         return PassReport(NAME, 0, "no output label_scores beside arc_scores")
     sizes = trace(graph, _ROWS, _LENGTH)
@@ -49,22 +51,29 @@ def apply(graph: Graph) -> PassReport:
     lookups = [node for node in graph.readers("label_scores") if node.op_type != "Shape"]
     if any(not _at_best_head(graph, sizes, node) for node in lookups):
         return PassReport(NAME, 0, "label_scores are read at other places than the best head")
-    scores = _scores(graph, found)
+    square = _by_dependent(graph, found)
+    scores = _at_best(graph, found, square)
     for node in lookups:
         graph.redirect(node.output[0], scores)
+    everywhere = graph.add("Unsqueeze", [found.head, graph.ints(1)], "relation_heads")
+    graph.redirect("label_scores", graph.add("MatMul", [everywhere, square], "relation_at_all"))
     _declare(graph, found, graph.add("Squeeze", [scores, graph.ints(2)], SCORES))
     graph.prune()
     return PassReport(NAME, 1, f"{found.weight.shape[0]} relations scored at the best head instead of at every one")
 
 
-def _scores(graph: Graph, found: _Biaffine) -> str:
-    """Scores at the best head, [B, S, 1, C]."""
+def _by_dependent(graph: Graph, found: _Biaffine) -> str:
+    """What each dependent does to a head's values, [B, S, d + 1, C]."""
     classes, width, _ = found.weight.shape
-    best = graph.add("ArgMax", ["arc_scores"], "best_head", axis=-1, keepdims=1)
-    chosen = graph.add("GatherND", [found.head, best], "best_head_values", batch_dims=1)
     flat = graph.weight("relation_product", found.weight.transpose(1, 2, 0).reshape(width, width * classes))
     left = graph.add("MatMul", [found.dependent, flat], "relation_left")
-    square = graph.add("Reshape", [left, graph.ints(0, 0, width, classes)], "relation_left_square")
+    return graph.add("Reshape", [left, graph.ints(0, 0, width, classes)], "relation_left_square")
+
+
+def _at_best(graph: Graph, found: _Biaffine, square: str) -> str:
+    """Scores at the best head, [B, S, 1, C]."""
+    best = graph.add("ArgMax", ["arc_scores"], "best_head", axis=-1, keepdims=1)
+    chosen = graph.add("GatherND", [found.head, best], "best_head_values", batch_dims=1)
     row = graph.add("Unsqueeze", [chosen, graph.ints(2)], "best_head_row")
     return graph.add("MatMul", [row, square], "relation_at_best")
 
@@ -72,9 +81,6 @@ def _scores(graph: Graph, found: _Biaffine) -> str:
 def _declare(graph: Graph, found: _Biaffine, scores: str) -> None:
     classes, width, _ = found.weight.shape
     outputs = graph.model.graph.output
-    kept = [value for value in outputs if value.name != "label_scores"]
-    del outputs[:]
-    outputs.extend(kept)
     weight = graph.weight(WEIGHT + "_stored", found.weight)
     made = [(scores, SCORES, ["B", "S", classes]), (weight, WEIGHT, [classes, width, width])]
     made += [(found.dependent, DEPENDENT, ["B", "S", width]), (found.head, HEAD, ["B", "S", width])]
@@ -90,7 +96,7 @@ def _biaffine(graph: Graph, sizes: Trace) -> _Biaffine | None:
     node = None if view is None or view.gain != 1 else graph.producer(view.root)
     if view is None or node is None:
         return None
-    if biaffine(node):
+    if _is_biaffine(node):
         weight = graph.value(node.input[1])
         if weight is None:
             return None
@@ -144,7 +150,22 @@ def _index(graph: Graph, sizes: Trace, name: str) -> tuple[str, Array] | None:
     if view is None:
         return None
     node = graph.producer(view.root)
-    if node is not None and node.op_type in ("Clip", "Max") and sizes.scalar(node.input[1]) == 0:
+    # With a third input there is an upper end too, which would change some indices.
+    clips = node is not None and node.op_type in ("Clip", "Max") and len(reads(node)) == 2
+    if node is not None and clips and sizes.scalar(node.input[1]) == 0:
         inner = moved(graph, sizes, node.input[0])
         return None if inner is None else (inner.root, inner.places.ravel()[view.places])
     return view.root, view.places
+
+
+def _is_biaffine(node: onnx.NodeProto) -> bool:
+    """Whether a node is dependent x weight x head, [B, S, i], [C, i, j], [B, S, j] to [B, C, S, S]."""
+    return node.op_type == "Einsum" and _letters(attribute(node, "equation", b"").decode()) == "abc,dce,afe->adbf"
+
+
+def _letters(equation: str) -> str:
+    """An equation with its letters in the order in which they come."""
+    letters: dict[str, str] = {}
+    for letter in filter(str.isalpha, equation):
+        letters.setdefault(letter, chr(ord("a") + len(letters)))
+    return "".join(letters.get(letter, letter) for letter in equation.replace(" ", ""))

@@ -1,8 +1,10 @@
 """One graph that runs no more heads than are asked for.
 
-A further input, ``tasks`` (bool [5]: POS, entities, tree, roles, dialog act; all of them where it is not given),
-decides which heads run. Each stands inside an ``If``; what one head reads of another makes that one run too. Outputs
-that were not asked for come back empty ([0]). Weights stay outside the branches, so there is one copy of each.
+A further input, ``tasks`` (bool [6]: POS, entities, tree, roles, dialog act, and ``label_scores`` between all pairs),
+decides which heads run. Where it is not given all do, so that the file keeps the published contract. Each stands
+inside an ``If``; what one head reads of another makes that one run too. Outputs that were not asked for come back empty
+([0]). Weights stay outside the branches, so there is one copy of each. Where the relations' pass was skipped,
+``label_scores`` come with the tree.
 """
 
 from __future__ import annotations
@@ -13,18 +15,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kniv.server.graphs.contract import DEPENDENT, HEAD, HEADS, LABELS, SCORES, TASKS
+from kniv.server.graphs.contract import TASKS_INPUT as INPUT
 from kniv.server.graphs.graph import Graph, reads
-from kniv.server.graphs.relations import DEPENDENT, HEAD, SCORES
 from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
 
 NAME = "tasks"
-INPUT = "tasks"
-TASKS = ("pos", "ner", "dep", "srl", "cls")
 _OUTPUTS = {
     "pos": ("pos_logits",),
     "ner": ("ner_logits",),
-    "dep": ("arc_scores", "label_scores", SCORES, DEPENDENT, HEAD),
+    "dep": ("arc_scores", SCORES, DEPENDENT, HEAD),
     "srl": ("srl_logits",),
     "cls": ("cls_logits",),
 }
@@ -41,7 +42,7 @@ def apply(graph: Graph) -> PassReport:
     """Put each head inside an ``If``."""
     if INPUT in graph.inputs:
         return PassReport(NAME, 0, f"the graph has an input {INPUT}")
-    missing = [task for task in TASKS if not set(_OUTPUTS[task]) & set(graph.outputs)]
+    missing = [task for task in HEADS if not set(_OUTPUTS[task]) & set(graph.outputs)]
     if missing:
         return PassReport(NAME, 0, f"no output of {', '.join(missing)}")
     graph.prune()
@@ -58,26 +59,30 @@ def apply(graph: Graph) -> PassReport:
     for node in made:
         graph.append(node)
     graph.model.graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.BOOL, [len(TASKS)]))
-    default = numpy_helper.from_array(np.ones(len(TASKS), dtype=bool), INPUT)
-    graph.weights[INPUT] = default
+    graph.weights[INPUT] = numpy_helper.from_array(np.ones(len(TASKS), dtype=bool), INPUT)
     graph.prune()
     return PassReport(NAME, len(heads), "heads run when asked for: " + ", ".join(head.name for head in heads))
 
 
 def _heads(graph: Graph) -> list[_Head]:
     """The nodes of each head: a node belongs to the first head in the cascade that needs it, if not all do."""
-    needed = {task: _ancestors(graph, [n for n in _OUTPUTS[task] if n in graph.outputs]) for task in TASKS}
-    heads = {task: _Head(task) for task in TASKS}
+    outputs = dict(_OUTPUTS)
+    if SCORES in graph.outputs:
+        outputs[LABELS] = ("label_scores",)
+    else:
+        outputs["dep"] += ("label_scores",)
+    needed = {task: _ancestors(graph, [n for n in outputs[task] if n in graph.outputs]) for task in outputs}
+    heads = {task: _Head(task) for task in outputs}
     owner: dict[int, str] = {}
     for node in graph.nodes:
-        users = [task for task in TASKS if id(node) in needed[task]]
+        users = [task for task in outputs if id(node) in needed[task]]
         if not users or ("cls" in users and len(users) > 1):
             continue
         heads[users[0]].nodes.append(node)
         owner[id(node)] = users[0]
     for task, head in heads.items():
         head.needs = {owner[key] for key in needed[task] if key in owner} | {task}
-    return [heads[task] for task in TASKS]
+    return list(heads.values())
 
 
 def _ancestors(graph: Graph, names: list[str]) -> set[int]:

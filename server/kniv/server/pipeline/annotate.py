@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from kniv.server.graphs.contract import RELATIONS
 from kniv.server.pipeline.decode import BioDecoder, spans, tree
 from kniv.server.pipeline.encode import Encoder, Ints, Window
 from kniv.server.pipeline.long_tree import long_tree
@@ -92,10 +93,13 @@ class Annotator:
         labels: the version's label lists.
         encoder: the version's tokenizer.
         rows: where rows are answered.
+        relation_weight: what scores relations where rows give them at the best heads alone [C, d + 1, d + 1];
+            None where rows give ``label_scores``.
     """
 
-    def __init__(self, labels: Labels, encoder: Encoder, rows: Rows) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, rows: Rows, relation_weight: Floats | None = None) -> None:
         self._labels, self._encoder, self._rows = labels, encoder, rows
+        self._relation_weight = relation_weight
         self._ner = BioDecoder(labels.ner)
         self._srl = BioDecoder(labels.srl)
         self._root = labels.deprel.index("root")
@@ -111,11 +115,12 @@ class Annotator:
         Raises:
             InferenceError: the model failed on it.
         """
-        started = perf_counter()
+        started, began = perf_counter(), monotonic()
         if len(sentence.text) > _LONG:
             rows = await asyncio.to_thread(self._prepare, sentence.text, ask)
         else:
             rows = self._prepare(sentence.text, ask)
+        ask.urgency.trail.encoded(began, monotonic())
         found, windows = rows.words, rows.windows
         layers, act = await both(self._layers(sentence.start, rows, ask), self._act(rows, ask))
         tags, frames, spent = layers
@@ -143,13 +148,24 @@ class Annotator:
             return _Rows(found, windows, shared=False, act=None)
         act = self._encoder.pair(ask.previous, text)
         # Without a turn before it, a sentence mostly is the same subwords for its words and for its act.
-        if len(windows) == 1 and _outputs(ask) and np.array_equal(act, windows[0].ids):
+        if len(windows) == 1 and self._outputs(ask) and np.array_equal(act, windows[0].ids):
             return _Rows(found, windows, shared=True, act=None)
         return _Rows(found, windows, shared=False, act=act)
 
+    def _outputs(self, ask: Ask) -> tuple[str, ...]:
+        """Graph outputs that the word layers need; frames need POS to find the verbs."""
+        wanted: list[str] = []
+        if Task.POS in ask.tasks or (Task.SRL in ask.tasks and ask.predicates is None):
+            wanted.append("pos_logits")
+        if Task.NER in ask.tasks:
+            wanted.append("ner_logits")
+        if Task.DEP in ask.tasks:
+            wanted += ["arc_scores", *(("label_scores",) if self._relation_weight is None else RELATIONS)]
+        return tuple(wanted)
+
     async def _layers(self, start: int, rows: _Rows, ask: Ask) -> tuple[_Tags, tuple[Frame, ...], list[Done[object]]]:
         """POS, entities, tree and frames: one row a window, then one row a predicate."""
-        found, windows, outputs = rows.words, rows.windows, _outputs(ask)
+        found, windows, outputs = rows.words, rows.windows, self._outputs(ask)
         if not windows or not (outputs or Task.SRL in ask.tasks):
             return _NOTHING, (), []
         arrived = monotonic()
@@ -157,7 +173,8 @@ class Annotator:
         tags = _NOTHING
         if outputs:
             wanted = (*outputs, "cls_logits") if rows.shared else outputs
-            tags, spent = await self._tags(found, windows, wanted, ask.urgency)
+            leading = replace(ask.urgency, leads=Task.SRL in ask.tasks and ask.predicates != ())
+            tags, spent = await self._tags(found, windows, wanted, leading)
         frames: tuple[Frame, ...] = ()
         if Task.SRL in ask.tasks:
             predicates = _predicates(start, found, tags, ask)
@@ -175,15 +192,18 @@ class Annotator:
         if len(windows) == 1:
 
             def read(values: dict[str, Floats]) -> _Tags:
-                tags = self._decode([word_scores(values, windows[0], self._root)], windows, len(found))
+                tags = self._decode([self._scores(values, windows[0])], windows, len(found))
                 return replace(tags, acts=self._ranked(values)) if "cls_logits" in values else tags
 
             done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read), urgency)
             return done.value, [done]
-        rows = [Row(window.ids, 0, outputs, partial(word_scores, window=window, root=self._root)) for window in windows]
+        rows = [Row(window.ids, 0, outputs, partial(self._scores, window=window)) for window in windows]
         parts = await together(self._rows.submit(row, urgency) for row in rows)
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
         return tags, list(parts)
+
+    def _scores(self, outputs: dict[str, Floats], window: Window) -> Scores:
+        return word_scores(outputs, window, self._root, self._relation_weight)
 
     def _decode(self, parts: Sequence[Scores], windows: Sequence[Window], count: int) -> _Tags:
         scores, labels = stitch(parts, windows, count), self._labels
@@ -233,18 +253,6 @@ class Annotator:
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
         return tuple((self._labels.cls[i], float(scores[i])) for i in np.argsort(-scores, kind="stable"))
-
-
-def _outputs(ask: Ask) -> tuple[str, ...]:
-    """Graph outputs that the word layers need; frames need POS to find the verbs."""
-    wanted: list[str] = []
-    if Task.POS in ask.tasks or (Task.SRL in ask.tasks and ask.predicates is None):
-        wanted.append("pos_logits")
-    if Task.NER in ask.tasks:
-        wanted.append("ner_logits")
-    if Task.DEP in ask.tasks:
-        wanted += ["arc_scores", "label_scores"]
-    return tuple(wanted)
 
 
 def _predicates(start: int, found: Sequence[Word], tags: _Tags, ask: Ask) -> list[int]:

@@ -29,7 +29,7 @@ _TITLES = re.compile(
 )
 _CLOSERS = frozenset(".?!,;:)]}")
 _JOINERS = frozenset(";&([{/")
-_CACHED = 65_536
+_CACHED = 1 << 14
 _LONGEST_CACHED = 40
 
 

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 # Far more characters than the last subwords of a turn have; without a bound a long turn would be
 # encoded whole for each sentence that follows it.
 _TAIL = 2_000
-_CACHED_WORDS = 1 << 16
+_CACHED_WORDS = 1 << 14
 _CACHED_LETTERS = 32  # longer words are rare, and would make the cache's size the caller's choice
 
 

@@ -7,17 +7,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kniv.server.graphs.contract import DEPENDENT, HEAD, SCORES
 from kniv.server.pipeline.encode import Window
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Relations = NDArray[np.uint16]
 
 UNREACHED = -1e4  # arc score between words that no window saw together
+
+
+class Relations(Protocol):
+    """Relations of a window's words, which are counted from its first."""
+
+    def at(self, words: Ints, heads: Ints) -> Ints:
+        """Class [n] of the best relation but root of each word [n] to its head [n]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelationsOfAll:
+    """Relations between all words.
+
+    Attributes:
+        best: class [W, W] between each dependent and head.
+    """
+
+    best: NDArray[np.uint16]
+
+    def at(self, words: Ints, heads: Ints) -> Ints:
+        """See :class:`Relations`."""
+        return self.best[words, heads].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class RelationsAtBest:
+    """Relations to the heads that the model likes best, and what scores those to others.
+
+    Attributes:
+        best: class of the relation to that head [W].
+        chosen: subword of that head [W].
+        first: first subword of each word [W].
+        dependent, head: each word's values as either [W, d + 1].
+        weight: a matrix a relation [C, d + 1, d + 1]: see :mod:`kniv.server.graphs.relations`.
+        root: class of the relation ``root``.
+    """
+
+    best: Ints
+    chosen: Ints
+    first: Ints
+    dependent: Floats
+    head: Floats
+    weight: Floats
+    root: int
+
+    def at(self, words: Ints, heads: Ints) -> Ints:
+        """See :class:`Relations`."""
+        found = self.best[words]
+        others = np.flatnonzero(self.chosen[words] != self.first[heads])
+        if len(others):
+            by_head = (self.weight @ self.head[heads[others], None, :, None])[..., 0]
+            scores = (by_head @ self.dependent[words[others], :, None])[..., 0]
+            found[others] = _best(scores, self.root)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +84,47 @@ class Scores:
         pos: POS logits [W, P].
         ner: NER logits [W, N].
         arcs: arc scores [W, W], row = dependent, column = head.
-        labels: class [W, W] of the best relation but root between each dependent and head.
+        relations: the best relations but root.
     """
 
     pos: Floats | None
     ner: Floats | None
     arcs: Floats | None
-    labels: Relations | None
+    relations: Relations | None
 
 
-def word_scores(outputs: dict[str, Floats], window: Window, root: int) -> Scores:
+def word_scores(outputs: dict[str, Floats], window: Window, root: int, relation_weight: Floats | None = None) -> Scores:
     """Read a window's outputs at the first subword of each word; the arrays are copies.
 
     Args:
         outputs: outputs of the window's row.
         window: the window.
         root: class of the relation ``root``, which only the root has.
+        relation_weight: of graphs that give relations at the best heads alone.
     """
     first = window.first
 
     def per_word(name: str) -> Floats | None:
         return outputs[name][first] if name in outputs else None
 
-    def per_pair(name: str) -> Floats | None:
-        return outputs[name][first[:, None], first[None, :]] if name in outputs else None
-
-    labels = per_pair("label_scores")
-    best = None
-    if labels is not None:
+    relations: Relations | None = None
+    if relation_weight is not None and SCORES in outputs:
+        chosen = outputs["arc_scores"][first].argmax(-1)
+        best, dependent, head = _best(outputs[SCORES][first], root), outputs[DEPENDENT][first], outputs[HEAD][first]
+        relations = RelationsAtBest(best, chosen, first, dependent, head, relation_weight, root)
+    elif "label_scores" in outputs:
         # The scores of all relations between all words are large, and but one relation a word will be asked for.
-        labels[..., root] = -np.inf
-        best = labels.argmax(-1).astype(np.uint16)
-    return Scores(per_word("pos_logits"), per_word("ner_logits"), per_pair("arc_scores"), best)
+        scores = outputs["label_scores"][first[:, None], first[None, :]]
+        relations = RelationsOfAll(_best(scores, root).astype(np.uint16))
+    arcs = outputs["arc_scores"][first[:, None], first[None, :]] if "arc_scores" in outputs else None
+    return Scores(per_word("pos_logits"), per_word("ner_logits"), arcs, relations)
+
+
+def _best(scores: NDArray[np.floating], root: int) -> Ints:
+    """Class of the highest score in the last dimension, ``root`` left out; the scores are changed."""
+    scores[..., root] = -np.inf
+    best: Ints = scores.argmax(-1)
+    return best
 
 
 def home_windows(windows: Sequence[Window], words: int) -> Ints:
@@ -99,13 +164,13 @@ def relations_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints
     one that the word would have to itself.
     """
     home = home_windows(windows, len(heads))
-    found = []
-    for word, head in enumerate(heads):
-        window, labels = windows[home[word]], parts[home[word]].labels
-        assert labels is not None
-        seen = head if window.begin <= head < window.end else word
-        found.append(root if head == word else int(labels[word - window.begin, seen - window.begin]))
-    return found
+    found = np.full(len(heads), root)
+    for index, (part, window) in enumerate(zip(parts, windows, strict=True)):
+        assert part.relations is not None
+        mine = np.flatnonzero((home == index) & (heads != np.arange(len(heads))))
+        inside = (heads[mine] >= window.begin) & (heads[mine] < window.end)
+        found[mine] = part.relations.at(mine - window.begin, np.where(inside, heads[mine], mine) - window.begin)
+    return [int(relation) for relation in found]
 
 
 def _rows(values: Sequence[Floats | None], windows: Sequence[Window], home: Ints) -> Floats | None:

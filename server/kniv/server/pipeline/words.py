@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from kniv.server.pipeline.chunks import ATTACHED, RUN
 
-_CACHED_RUNS = 65_536
+_CACHED_RUNS = 1 << 14
 _CACHED_LETTERS = 32  # longer runs are rare, and would make the cache's size the caller's choice
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +12,20 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kniv.server.errors import RepositoryError
-from kniv.server.graphs import tasks
+from kniv.server.graphs.contract import DEPENDENT, HEAD, LABELS, RELATIONS, SCORES, TASKS, TASKS_INPUT, WEIGHT
 from kniv.server.repository.labels import Labels
 from kniv.server.runtime.prepare import prepared
-from kniv.server.runtime.providers import CPU, DEFAULTS, Device, SessionSettings, first_line, open_session
+from kniv.server.runtime.providers import (
+    CPU,
+    DEFAULTS,
+    Device,
+    DeviceError,
+    SessionSettings,
+    first_line,
+    open_session,
+)
+
+log = logging.getLogger(__name__)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -29,6 +40,7 @@ _TASK_OF = {
     "cls_logits": "cls",
 }
 OUTPUTS = tuple(_TASK_OF)
+"""What every cascade gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +60,14 @@ class Session:
     """A cascade graph, ready to run; ``run`` may be called from several threads at once.
 
     Args:
-        path: the graph.
+        path: the graph; what runs is it after the passes that fit it.
         device: where to run.
         settings: how to run.
+
+    Attributes:
+        inputs, outputs: the graph's as published.
+        relation_weight: what scores relations [C, d + 1, d + 1], where the graph gives them at the best heads alone:
+            see :mod:`kniv.server.graphs.relations`; None where it does not.
 
     Raises:
         RepositoryError: the graph cannot be loaded, has other inputs or outputs than a cascade, or the device
@@ -59,15 +76,20 @@ class Session:
 
     def __init__(self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS) -> None:
         self.path, self.device = path, device
-        self._session = open_session(path, prepared(path), device, settings)
+        self._session = _opened(path, device, settings)
         self.inputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_inputs()}
-        self.outputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
-        self._takes_tasks = any(node.name == tasks.INPUT for node in self._session.get_overridable_initializers())
+        known = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
+        self.outputs = {name: tensor for name, tensor in known.items() if name not in (*RELATIONS, WEIGHT)}
+        self._takes_tasks = any(node.name == TASKS_INPUT for node in self._session.get_overridable_initializers())
         got = {name: tensor.type for name, tensor in self.inputs.items()}
         if got != dict.fromkeys(INPUTS, "int64"):
             raise RepositoryError(path, f"inputs are {got}, a cascade has int64 {', '.join(INPUTS)}")
         if missing := [name for name in OUTPUTS if name not in self.outputs]:
             raise RepositoryError(path, f"lacks the outputs {', '.join(missing)}")
+        self.relation_weight: Floats | None = None
+        if self._takes_tasks and {*RELATIONS, WEIGHT} <= known.keys():
+            one = np.ones((1, 1), dtype=np.int64)
+            self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT]
 
     def switch(self) -> ort.RunOptions:
         """What stops one run from another thread: ``terminate``, looked at between any two nodes of the graph."""
@@ -92,11 +114,11 @@ class Session:
         """
         feed: dict[str, NDArray[np.generic]] = dict(zip(INPUTS, (ids, mask, predicates), strict=True))
         if self._takes_tasks:
-            feed[tasks.INPUT] = _flags(outputs)
+            feed[TASKS_INPUT] = _flags(outputs)
         return dict(zip(outputs, self._session.run(list(outputs), feed, switch), strict=True))
 
     def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
-        """Compare what trial runs give with the labels; they also warm the session, at its shortest and longest.
+        """Compare what trial runs give with the labels; a long one also warms the session.
 
         Args:
             labels: what the outputs must have as last dimensions.
@@ -109,10 +131,12 @@ class Session:
         ids = np.array([[0, 1, 2, 3, vocabulary - 1], [0, 1, 2, 0, 0]])
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         long = np.zeros((1, longest), dtype=np.int64)
+        everything = (*OUTPUTS, *self._relations())
         try:
-            outputs = self.run(ids, mask, np.array([1, 0]), OUTPUTS)
-            for wanted in (OUTPUTS, *((name,) for name in OUTPUTS)):
-                self.run(long, np.ones_like(long), np.array([0]), wanted)
+            outputs = self.run(ids, mask, np.array([1, 0]), everything)
+            for name in everything:  # heads can be run without the others
+                self.run(ids, mask, np.array([1, 0]), (name,))
+            self.run(long, np.ones_like(long), np.array([0]), everything)
         except Exception as error:
             raise RepositoryError(self.path, f"fails on a trial run: {first_line(error)}") from error
         b, s = ids.shape
@@ -124,6 +148,9 @@ class Session:
             "srl_logits": (b, s, len(labels.srl)),
             "cls_logits": (b, len(labels.cls)),
         }
+        if self.relation_weight is not None:
+            width = self.relation_weight.shape[-1]
+            expected |= {SCORES: (b, s, len(labels.deprel)), DEPENDENT: (b, s, width), HEAD: (b, s, width)}
         for name, shape in expected.items():
             if outputs[name].shape != shape:
                 problem = f"output {name} has shape {outputs[name].shape} where labels.json asks for {shape}"
@@ -131,11 +158,30 @@ class Session:
             if not np.isfinite(outputs[name][0]).all():
                 raise RepositoryError(self.path, f"output {name} has values that are not finite on a trial run")
 
+    def _relations(self) -> tuple[str, ...]:
+        return RELATIONS if self.relation_weight is not None else ()
+
 
 @lru_cache
 def _flags(outputs: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Which heads give these outputs [5], in the order of the graph's ``tasks``."""
-    return np.array([any(_TASK_OF[name] == task for name in outputs) for task in tasks.TASKS])
+    """What of :data:`TASKS` gives these outputs [6]."""
+    asked = {_TASK_OF.get(name, "dep") for name in outputs if name != WEIGHT}
+    if "label_scores" in outputs:
+        asked.add(LABELS)
+    return np.array([task in asked for task in TASKS])
+
+
+def _opened(path: Path, device: Device, settings: SessionSettings) -> ort.InferenceSession:
+    graph = prepared(path)
+    try:
+        return open_session(path, graph, device, settings)
+    except DeviceError:
+        raise
+    except RepositoryError as error:
+        if graph == path:
+            raise
+        log.warning("%s runs as it is: what it was rewritten to cannot be loaded: %s", path, error.problem)
+        return open_session(path, path, device, settings)
 
 
 def _signature(kind: str, shape: list[int | str | None]) -> TensorSignature:
