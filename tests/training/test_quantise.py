@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from kniv.training import quantise as quantising
 from kniv.training.cascade import Outputs
 from kniv.training.export import INPUTS, export_graph
+from kniv.training.predict import GraphPredictor
 from kniv.training.quantise import WEIGHT_LEVELS, quantise
 
-from .conftest import tiny_cascade
+from .conftest import tiny_cascade, vocabulary
 
 
 def run(path: Path, feed: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float32]]:
@@ -129,3 +130,21 @@ def test_a_row_of_zeros_gives_zeros(tmp_path: Path) -> None:
     assert (got[0] == 0).all()
     exact = values[1] @ weight
     assert np.linalg.norm(got[1] - exact) < 0.02 * np.linalg.norm(exact)
+
+
+def test_fixed_ranges_keep_company_out_of_an_answer_and_answers_near(tmp_path: Path) -> None:
+    model = tiny_cascade()
+    vocabulary().tokenizer().save(str(tmp_path / "tokenizer.json"))
+    export_graph(model, tmp_path / "a.onnx")
+    quantise(tmp_path / "a.onnx", tmp_path / "b.onnx", "fixed")
+    ids = feed(3, [20, 20, 20])["input_ids"]
+    predicates, outputs = np.array([1, 2, 3]), ("pos_logits", "ner_logits", "srl_logits", "label_scores", "cls_logits")
+    exact, ours = (GraphPredictor(tmp_path / name) for name in ("a.onnx", "b.onnx"))
+    assert ours.rows_at_once is None
+    together, expected = ours(ids, predicates, outputs), exact(ids, predicates, outputs)
+    for name in outputs:
+        error = np.linalg.norm(together[name] - expected[name]) / np.linalg.norm(expected[name])
+        assert error < 0.15, name
+        for row in range(3):
+            alone = ours(ids[row : row + 1], predicates[row : row + 1], (name,))[name][0]
+            np.testing.assert_allclose(together[name][row], alone, atol=1e-3, err_msg=name)

@@ -58,7 +58,7 @@ def adopt_published(checkpoint: Path, target: Path, labels: Labels) -> None:
 
     Args:
         checkpoint: folder with model.pt and, perhaps, the encoder's config.json.
-        target: version folder that receives the graphs.
+        target: version folder that receives the graphs; the model's tokenizer.json lies there.
         labels: the model's label lists; their lengths must be those of the heads.
 
     Raises:
@@ -75,7 +75,7 @@ def adopt_published(checkpoint: Path, target: Path, labels: Labels) -> None:
     _compare_keys(state, model.state_dict(), path)
     model.load_state_dict(state)
     export_graph(model, target / FP32)
-    quantise(target / FP32, target / INT8)
+    quantise(target / FP32, target / INT8, "fixed")
 
 
 def adopt_run(checkpoint: Path, target: Path) -> None:
@@ -94,7 +94,7 @@ def adopt_run(checkpoint: Path, target: Path) -> None:
     except Exception as error:  # the configuration is theirs, and tokenizers raises bare Exception
         problem = f"does not fit the configuration beside it: {str(error).strip()[:400]}"
         raise RepositoryError(checkpoint / "model.pt", problem) from error
-    quantise(target / FP32, target / INT8)
+    quantise(target / FP32, target / INT8, "fixed")
     record_checksum(target, INT8)
 
 

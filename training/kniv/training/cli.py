@@ -36,6 +36,7 @@ class Split(StrEnum):
 class Recipe(StrEnum):
     """How to quantise."""
 
+    fixed = "fixed"
     rowwise = "rowwise"
     published = "published"
 
@@ -82,20 +83,27 @@ def refine(
     start: Annotated[Path, typer.Option(help="Folder that `fit` wrote.", exists=True)],
     data: Data,
     output: Run,
+    deberta: Annotated[
+        bool, typer.Option("--deberta", help="Put DeBERTa's relative positions in place of absolute ones and fit them.")
+    ] = False,
     seed: Seed = 17,
     threads: Threads = 2,
     device: Device = "cpu",
 ) -> None:
-    """Fit a checkpoint a little further, for the sake of its open-chat dialog acts."""
+    """Fit a checkpoint a little further: for the sake of its open-chat dialog acts, or as a DeBERTa."""
     from kniv.training.checkpoint import load_model
-    from kniv.training.fit import REFINE
+    from kniv.training.fit import REFINE, RELATIVE
     from kniv.training.package import START, training_facts
+    from kniv.training.relative import with_relative_positions
 
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     (output / START).write_text(json.dumps(training_facts(start), indent=1) + "\n", encoding="utf-8")
     model, labels, tokenizer = load_model(start)
-    _fit(model, labels, tokenizer, data, output, replace(REFINE, seed=seed), device)
+    torch.manual_seed(seed)
+    if deberta:
+        model = with_relative_positions(model)
+    _fit(model, labels, tokenizer, data, output, replace(RELATIVE if deberta else REFINE, seed=seed), device)
 
 
 def _fit(
@@ -131,15 +139,23 @@ def export(
 @app.command()
 def quantise(
     model: Annotated[Path, typer.Option(help="Version folder with a cascade.onnx.", exists=True)],
-    recipe: Annotated[Recipe, typer.Option(help="rowwise: ours; published: quantize_dynamic.")] = Recipe.rowwise,
+    recipe: Annotated[
+        Recipe,
+        typer.Option(help="fixed: fixed ranges; rowwise: a scale a subword; published: quantize_dynamic."),
+    ] = Recipe.fixed,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of training data on which `fixed` finds ranges; else the text that is shipped."),
+    ] = None,
 ) -> None:
     """Write cascade-int8.onnx beside a folder's cascade.onnx."""
+    from kniv.training.calibrate import training_feeds
     from kniv.training.package import FP32, INT8, record_checksum
     from kniv.training.quantise import quantise as run
 
     with _progress() as progress:
         progress.add_task(f"quantising {model / FP32}", total=None)
-        run(model / FP32, model / INT8, recipe.value)
+        run(model / FP32, model / INT8, recipe.value, training_feeds(data, model) if data else None)
         record_checksum(model, INT8)
 
 

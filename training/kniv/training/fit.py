@@ -66,6 +66,16 @@ REFINE = FitConfig(
     augmentation=Augmentation(masked=0.15),
 )
 
+# What a fitted cascade takes to learn relative positions in place of its absolute ones.
+RELATIVE = FitConfig(
+    rounds=1,
+    encoder_lr=1.5e-4,
+    head_lr=5e-4,
+    warmup=0.1,
+    save_every=100,
+    mixture=Mixture(verbs=0.4, other_predicates=0.05, task_turns=3000, open_repeats=1),
+)
+
 
 def fit(
     model: Cascade,

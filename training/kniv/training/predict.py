@@ -13,12 +13,22 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from kniv.server.graphs.contract import LABELS, TASKS, TASKS_INPUT
 from kniv.training.cascade import Cascade
 from kniv.training.export import INPUTS
 from kniv.training.rows import Ints, Row
 
 Answers = dict[str, NDArray[np.float32]]
 TOKENS_A_BATCH = 768
+# What the input ``tasks`` of a rewritten graph must hold for an output.
+TASKS_OF = {
+    "pos_logits": ("pos",),
+    "ner_logits": ("ner",),
+    "arc_scores": ("dep",),
+    "label_scores": ("dep", LABELS),
+    "srl_logits": ("srl",),
+    "cls_logits": ("cls",),
+}
 
 
 class Predictor(Protocol):
@@ -55,12 +65,15 @@ class GraphPredictor:
     """Answers with an ONNX graph on ONNX Runtime's CPU provider.
 
     A graph that scales activations over the whole batch is given one row at a time: anything else would
-    make an answer depend on its batch-mates.
+    make an answer depend on its batch-mates. A graph that the passes of ``kniv.server.graphs`` have rewritten runs no
+    more heads than are asked for.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        kinds = {node.op_type for node in onnx.load(path).graph.node}
-        self.rows_at_once: int | None = 1 if any(kind.startswith("DynamicQuantize") for kind in kinds) else None
+        graph = onnx.load(path).graph
+        kinds = {node.op_type for node in graph.node}
+        self.rows_at_once: int | None = 1 if "DynamicQuantizeLinear" in kinds else None
+        self._rewritten = TASKS_INPUT in {value.name for value in graph.input}
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -69,6 +82,10 @@ class GraphPredictor:
     def __call__(self, ids: Ints, predicates: Ints, outputs: Sequence[str]) -> Answers:
         """See :class:`Predictor`."""
         feed = dict(zip(INPUTS, (ids, np.ones_like(ids), predicates), strict=True))
+        if not self._rewritten:
+            return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
+        wanted = {task for name in outputs for task in TASKS_OF[name]}
+        feed[TASKS_INPUT] = np.array([task in wanted for task in TASKS])
         return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
 
 

@@ -1,12 +1,14 @@
-"""INT8 graphs: our recipe, whose answers do not depend on batch-mates, and the published family's.
+"""INT8 graphs: our recipes, whose answers do not depend on batch-mates, and the published family's.
 
 The published recipe (``onnxruntime``'s dynamic quantisation) scales activations over the whole batch,
-so what stands in the next row, padding included, moves a sentence's logits. Ours gives every subword
-its own scale. docs/adr/0002-eight-bit-weights.md has the measurements behind the choice.
+so what stands in the next row, padding included, moves a sentence's logits. Ours have ranges fixed beforehand
+(``fixed``), or give every subword its own scale at run time (``rowwise``: slower, standard operators alone).
+docs/performance.md has the sweep behind the choice, docs/adr/0002-eight-bit-weights.md that behind ``rowwise``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-Recipe = Literal["rowwise", "published"]
+from kniv.server.graphs.pipeline import optimise_file
+from kniv.training.calibrate import Feed, ranges, sample_feeds
+
+Recipe = Literal["fixed", "rowwise", "published"]
 
 WEIGHT_LEVELS = 64  # 255 * 64 * 2 fits int16: CPUs without VNNI add pairs of products with saturation
 ACTIVATION_LEVELS = 127
@@ -23,15 +28,24 @@ MIN_COLUMNS = 64  # narrower products (the heads' last layers) stay in float: th
 MIN_ROWS = 256  # smaller embedding tables stay in float
 
 
-def quantise(source: Path, target: Path, recipe: Recipe = "rowwise") -> None:
+def quantise(source: Path, target: Path, recipe: Recipe = "rowwise", feeds: Sequence[Feed] | None = None) -> None:
     """Write an INT8 copy of the FP32 graph ``source`` to ``target``.
 
     Args:
-        recipe: ``rowwise`` quantises the constant side of matrix products to int8 with a scale a
+        recipe: ``fixed`` runs all graph passes (docs/performance.md) and gives activations ranges found on ``feeds``;
+            its weights have as many levels as the CPU of this machine adds without saturation, so it is made for
+            machines like this one.
+            ``rowwise`` quantises the constant side of matrix products to int8 with a scale a
             column, their other side to uint8 with a scale a row at run time, and embedding tables
             to int8 with a scale a row; LSTM weights are stored as FP16 and computed in FP32.
             ``published`` is ``quantize_dynamic`` (int8 a column, reduced range; one activation scale a batch).
+        feeds: rows on which ``fixed`` finds ranges; those of the shipped text if None, tokenised as the tokenizer.json
+            beside ``source`` says.
     """
+    if recipe == "fixed":
+        rows = sample_feeds(source.parent) if feeds is None else feeds
+        optimise_file(source, target, lambda model, names: ranges(model, names, rows))
+        return
     if recipe == "published":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

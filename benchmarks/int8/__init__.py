@@ -1,0 +1,1 @@
+"""What recipes for INT8 graphs cost in quality and give in speed."""
