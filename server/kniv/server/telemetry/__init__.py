@@ -1,0 +1,1 @@
+"""Traces, metrics and structured logs. Nothing below imports it: it listens where the lower rooms say what they do."""
