@@ -23,6 +23,7 @@ from kniv.client._annotation import (
 from kniv.client._async_client import AsyncClient
 from kniv.client._async_stream import AsyncStream
 from kniv.client._client import Client
+from kniv.client._credentials import tls_credentials
 from kniv.client._errors import (
     CallCancelledError,
     DeadlineExceededError,
@@ -42,6 +43,7 @@ from kniv.client._events import Event, Item, ItemDone, ItemFailed, Outcome, Sent
 from kniv.client._formats import to_conllu, to_json
 from kniv.client._model import LabelSets, ModelInfo, ModelLimits, ModelVersion
 from kniv.client._options import Options, StreamOptions, TextInput
+from kniv.client._reconnect import ConnectionLost, Reconnect
 from kniv.client._render import render
 from kniv.client._stream import Stream
 
@@ -51,6 +53,7 @@ __all__ = [
     "AsyncStream",
     "CallCancelledError",
     "Client",
+    "ConnectionLost",
     "DeadlineExceededError",
     "DialogAct",
     "Entity",
@@ -73,6 +76,7 @@ __all__ = [
     "Options",
     "Outcome",
     "PermissionDeniedError",
+    "Reconnect",
     "ResourceExhaustedError",
     "Sentence",
     "SentenceEvent",
@@ -88,6 +92,7 @@ __all__ = [
     "UnavailableError",
     "UnreadResultsError",
     "render",
+    "tls_credentials",
     "to_conllu",
     "to_json",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kniv.client._annotation import Sentence
-from kniv.client._client import Client
+from kniv.client._connection import connect
 from kniv.client._errors import KnivError
 from kniv.client._events import ItemFailed, SentenceEvent
 from kniv.client._formats import to_conllu, to_json
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     write = _writer(arguments.format, "stdin" if arguments.file == "-" else Path(arguments.file).stem)
     with (
         _open(arguments.file) as file,
-        Client(arguments.target) as client,
+        connect(arguments) as client,
         client.stream(in_order=True, **model_options(arguments)) as stream,
     ):
         sender = _Sender(stream, _utf8_pieces(file, name))

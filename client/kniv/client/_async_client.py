@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -15,10 +14,12 @@ import grpc.aio
 from kniv.client import _channel, _conversion, _requests
 from kniv.client._annotation import Sentence
 from kniv.client._async_stream import AsyncStream
+from kniv.client._credentials import BearerToken
 from kniv.client._errors import KnivError, from_rpc_error
 from kniv.client._exchange import DEFAULT_MAX_UNREAD_BYTES
 from kniv.client._model import ModelInfo
 from kniv.client._options import Options, Predicates, StreamOptions, TextInput
+from kniv.client._reconnect import DEFAULT_RECONNECT, Reconnect
 from kniv.v1 import annotation_service_pb2
 
 _Response = TypeVar("_Response")
@@ -28,15 +29,24 @@ class AsyncClient:
     """Client of a kniv server, for asyncio; an asynchronous context manager that closes its connection.
 
     ``target`` is "host:port", by default that of the environment variable KNIV_TARGET, else localhost:50051. With
-    ``credentials`` the connection uses TLS. Every call has a ``timeout`` in seconds; None waits for ever. Every
-    method raises KnivError or what is derived from it. A client belongs to the event loop of its first call.
+    ``credentials`` the connection uses TLS, see :func:`kniv.client.tls_credentials`; ``token`` is sent with every call,
+    and in clear only to this machine. Every call has a ``timeout`` in seconds; None waits for ever. Every method
+    raises KnivError or what is derived from it. A client belongs to the event loop of its first call.
     """
 
-    def __init__(self, target: str | None = None, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: BearerToken | None = None,
+    ) -> None:
         self._target = _channel.resolve_target(target)
         self._credentials = credentials
+        self._authorization = _channel.authorization_of(token, self._target, credentials)
         self._channel: grpc.aio.Channel | None = None
         self._connected_stub: Any = None
+        self._at_close: set[Callable[[], None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,7 +57,9 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection; calls under way are cancelled, and streams end with a CallCancelledError."""
+        for end in tuple(self._at_close):
+            end()
         if self._channel is not None:
             await self._channel.close()
 
@@ -103,14 +115,17 @@ class AsyncClient:
         *,
         timeout: float | None = None,
         max_unread_bytes: int = DEFAULT_MAX_UNREAD_BYTES,
+        reconnect: Reconnect | None = DEFAULT_RECONNECT,
         **options: Unpack[StreamOptions],
     ) -> AsyncStream:
         """A stream of turns and documents, to be used in an ``async with`` block.
 
         ``timeout`` is for the whole of it. ``max_unread_bytes`` bounds the results kept for the caller.
+        ``reconnect`` says how the stream goes on if the connection breaks; with None it fails then.
         """
         configuration = _requests.stream_configuration(options)
-        return AsyncStream(partial(self._stub().StreamAnnotations, timeout=timeout), configuration, max_unread_bytes)
+        open_call = self._stub().StreamAnnotations
+        return AsyncStream(open_call, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
 
     def _stub(self) -> Any:
         # A channel belongs to the event loop that runs when it is made, and clients are often made before any runs.
@@ -121,7 +136,7 @@ class AsyncClient:
                 self._channel = grpc.aio.secure_channel(
                     self._target, self._credentials, options=_channel.CHANNEL_OPTIONS
                 )
-            self._connected_stub = _channel.make_stub(self._channel)
+            self._connected_stub = _channel.make_stub(self._channel, self._authorization)
         return self._connected_stub
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,10 +16,12 @@ from kniv.client import _requests
 from kniv.client._aio_status import FinalStatus
 from kniv.client._annotation import ModelReference, Task
 from kniv.client._conversion import to_event
-from kniv.client._errors import CallCancelledError, KnivError, StreamClosedError
+from kniv.client._errors import CallCancelledError, DeadlineExceededError, KnivError, StreamClosedError
 from kniv.client._events import Event
-from kniv.client._exchange import Exchange, Response
+from kniv.client._exchange import Exchange, Taken
 from kniv.client._options import Predicates
+from kniv.client._reconnect import Reconnect, report
+from kniv.client._records import Response
 from kniv.client._requests import Content, Request
 
 _Value = TypeVar("_Value")
@@ -28,17 +31,26 @@ Call = grpc.aio.StreamStreamCall[Request, Response]
 class _Requests:
     """What gRPC writes; not a generator, for gRPC drops it where it stands when the call ends."""
 
-    def __init__(self, next_request: Callable[[], Awaitable[Request]]) -> None:
-        self._next_request = next_request
+    def __init__(self, take: Callable[[], Awaitable[Taken]]) -> None:
+        self._take = take
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Request:
         try:
-            return await self._next_request()
+            while (request := (await self._take()).request) is None:
+                pass
+            return request
         except EOFError:
             raise StopAsyncIteration from None
+
+
+class OpenCall(Protocol):
+    """Makes a call."""
+
+    def __call__(self, requests: AsyncIterator[Request], /, *, timeout: float | None) -> Call:
+        """``timeout`` in seconds."""
 
 
 class AsyncStream:
@@ -50,38 +62,45 @@ class AsyncStream:
     task that iterates, or raises UnreadResultsError if that is the sending task itself or none.
 
     Iterating gives events until the server ends the stream, which it does once ``close`` was called and every item
-    has ended. If the call fails, what came before can still be read; then the error is raised. Leaving the block
+    has ended. If the connection breaks, the stream goes on over another one, without any event lost or doubled; see
+    Reconnect. If the stream fails, what came before can still be read; then the error is raised. Leaving the block
     before that cancels the call. Cancelling a task that waits for the stream leaves the stream intact.
     """
 
     def __init__(
-        self, open_call: Callable[[AsyncIterator[Request]], Call], configuration: Request, max_unread_bytes: int
+        self,
+        open_call: OpenCall,
+        configuration: Request,
+        max_unread_bytes: int,
+        timeout: float | None,
+        reconnect: Reconnect | None,
+        at_close: set[Callable[[], None]],
     ) -> None:
-        self._open_call = open_call
-        self._exchange = Exchange(configuration, max_unread_bytes)
+        self._open_call, self._timeout, self._reconnect = open_call, timeout, reconnect
+        self._at_close = at_close  # what the client does when it is closed
+        self._exchange = Exchange(configuration, max_unread_bytes, reconnect)
         self._changed = asyncio.Event()
-        self._call: Call | None = None
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if self._call is not None:
+        if self._reader is not None:
             raise StreamClosedError("a stream can be entered only once")
         # The caller's tasks neither read nor write the call themselves: gRPC ends a call when a task that does so is
         # cancelled.
-        self._call = self._open_call(_Requests(lambda: self._wait(self._exchange.try_next_request)))
-        self._reader = asyncio.create_task(self._read(self._call))
+        self._at_close.add(self._client_closed)
+        self._reader = asyncio.create_task(self._run())
         try:
             await self._wait(self._exchange.try_configured)
         except BaseException:
-            await self._leave(self._call, self._reader)
+            await self._leave(self._reader)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._call is not None and self._reader is not None:
-            await self._leave(self._call, self._reader)
+        if self._reader is not None:
+            await self._leave(self._reader)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -188,8 +207,36 @@ class AsyncStream:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _read(self, call: Call) -> None:
+    async def _run(self) -> None:
+        """Make calls until one ends the stream."""
+        until = None if self._timeout is None else time.monotonic() + self._timeout
         error: KnivError | None = None
+        try:
+            while (error := await self._serve(until)) is not None:
+                loss = self._exchange.broke(error)
+                self._notify()
+                if loss is None:
+                    break
+                report(loss, self._reconnect)
+                left = loss.delay_s if until is None else min(loss.delay_s, until - time.monotonic())
+                await asyncio.sleep(left)
+                await self._wait(self._exchange.try_resume)
+                if self._exchange.ended:
+                    break
+        finally:
+            self._end(error)
+
+    async def _serve(self, until: float | None) -> KnivError | None:
+        """One call to its end; why it failed."""
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return DeadlineExceededError("the stream's timeout passed")
+        number = self._exchange.begin()
+        requests = _Requests(lambda: self._wait(lambda: self._exchange.try_next_request(number)))
+        try:
+            call = self._open_call(requests, timeout=left)
+        except grpc.aio.UsageError as failure:
+            return CallCancelledError(str(failure))  # the client was closed
         status = FinalStatus(call)
         try:
             async for response in call:
@@ -197,16 +244,22 @@ class AsyncStream:
                 self._notify()
                 await self._wait(self._exchange.has_space)
         except grpc.RpcError:
-            error = await status.error()
+            return await status.error()
         except asyncio.CancelledError:
-            error = CallCancelledError("the call was cancelled, for example by closing the client")
-            raise
+            if not call.done() or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return await status.error()  # the call was, not this task
         finally:
-            self._end(error)
+            call.cancel()
+        return None
 
-    async def _leave(self, call: Call, reader: asyncio.Task[None]) -> None:
+    def _client_closed(self) -> None:
+        """No call can be made any more; one that is under way, the channel cancels."""
+        self._end(CallCancelledError("the client was closed"))
+
+    async def _leave(self, reader: asyncio.Task[None]) -> None:
+        self._at_close.discard(self._client_closed)
         self._end(StreamClosedError("the stream was left"))
-        call.cancel()
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from kniv.client._credentials import Authorization, BearerToken
 from kniv.v1 import annotation_service_pb2_grpc
 
 DEFAULT_TARGET = "localhost:50051"
@@ -41,10 +43,20 @@ CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
 )
 
 
-def make_stub(channel: grpc.Channel | grpc.aio.Channel) -> Any:
-    """The service's methods; the generated class has no types."""
+def make_stub(channel: grpc.Channel | grpc.aio.Channel, authorization: Authorization | None) -> Any:
+    """The service's methods, which send the token if there is one; the generated class has no types."""
     stub_class: Any = annotation_service_pb2_grpc.AnnotationServiceStub
-    return stub_class(channel)
+    stub = stub_class(channel)
+    if authorization is None:
+        return stub
+    return SimpleNamespace(**{name: authorization.added_to(method) for name, method in vars(stub).items()})
+
+
+def authorization_of(
+    token: BearerToken | None, target: str, credentials: grpc.ChannelCredentials | None
+) -> Authorization | None:
+    """What adds the token to calls."""
+    return None if token is None else Authorization(token, target, secure=credentials is not None)
 
 
 def resolve_target(target: str | None) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from kniv.client._client import Client
+from kniv.client._connection import connect
 from kniv.client._events import ItemFailed, SentenceEvent
 from kniv.client._stream import Stream
 from kniv.client._terminal import InputError, draw, model_options, write_what_can_be_shown
@@ -15,7 +15,7 @@ from kniv.client._terminal import InputError, draw, model_options, write_what_ca
 def run(arguments: argparse.Namespace) -> int:
     """Annotate turns from standard input until it ends."""
     write_what_can_be_shown()
-    with Client(arguments.target) as client, client.stream(in_order=True, **model_options(arguments)) as stream:
+    with connect(arguments) as client, client.stream(in_order=True, **model_options(arguments)) as stream:
         for line in _lines(f"{arguments.speaker}> "):
             if line.strip():
                 _show(stream, stream.turn(line, speaker=arguments.speaker))

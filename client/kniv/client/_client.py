@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -11,10 +10,12 @@ import grpc
 
 from kniv.client import _channel, _conversion, _requests
 from kniv.client._annotation import Sentence
+from kniv.client._credentials import BearerToken
 from kniv.client._errors import KnivError, from_rpc_error
 from kniv.client._exchange import DEFAULT_MAX_UNREAD_BYTES
 from kniv.client._model import ModelInfo
 from kniv.client._options import Options, Predicates, StreamOptions, TextInput
+from kniv.client._reconnect import DEFAULT_RECONNECT, Reconnect
 from kniv.client._stream import Stream
 from kniv.v1 import annotation_service_pb2
 
@@ -25,17 +26,26 @@ class Client:
     """Client of a kniv server, for threads; a context manager that closes its connection.
 
     ``target`` is "host:port", by default that of the environment variable KNIV_TARGET, else localhost:50051. With
-    ``credentials`` the connection uses TLS. Every call has a ``timeout`` in seconds; None waits for ever. Every
-    method raises KnivError or what is derived from it. A client may be shared by threads.
+    ``credentials`` the connection uses TLS, see :func:`kniv.client.tls_credentials`; ``token`` is sent with every call,
+    and in clear only to this machine. Every call has a ``timeout`` in seconds; None waits for ever. Every method
+    raises KnivError or what is derived from it. A client may be shared by threads.
     """
 
-    def __init__(self, target: str | None = None, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: BearerToken | None = None,
+    ) -> None:
         address = _channel.resolve_target(target)
+        authorization = _channel.authorization_of(token, address, credentials)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options=_channel.CHANNEL_OPTIONS)
         else:
             self._channel = grpc.secure_channel(address, credentials, options=_channel.CHANNEL_OPTIONS)
-        self._stub = _channel.make_stub(self._channel)
+        self._stub = _channel.make_stub(self._channel, authorization)
+        self._at_close: set[Callable[[], None]] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +56,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection; calls under way are cancelled, and streams end with a CallCancelledError."""
+        for end in tuple(self._at_close):
+            end()
         self._channel.close()
 
     def annotate(
@@ -101,14 +113,24 @@ class Client:
         *,
         timeout: float | None = None,
         max_unread_bytes: int = DEFAULT_MAX_UNREAD_BYTES,
+        reconnect: Reconnect | None = DEFAULT_RECONNECT,
         **options: Unpack[StreamOptions],
     ) -> Stream:
         """A stream of turns and documents, to be used in a ``with`` block.
 
         ``timeout`` is for the whole of it. ``max_unread_bytes`` bounds the results kept for the caller.
+        ``reconnect`` says how the stream goes on if the connection breaks; with None it fails then.
         """
         configuration = _requests.stream_configuration(options)
-        return Stream(partial(self._stub.StreamAnnotations, timeout=timeout), configuration, max_unread_bytes)
+        open_call = self._stub.StreamAnnotations
+        return Stream(open_call, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
+
+    def _is_serving(self, service: str, timeout: float) -> bool:
+        """Whether grpc.health.v1 says so; its messages are too small to depend on a package for them."""
+        name = service.encode()
+        request = b"\x0a" + bytes([len(name)]) + name if name else b""
+        check: Callable[..., bytes] = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        return _invoke(check, request, timeout) == b"\x08\x01"
 
 
 def _invoke(method: Callable[..., _Response], request: object, timeout: float | None) -> _Response:

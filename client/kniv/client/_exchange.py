@@ -5,21 +5,34 @@ reading. So somebody must always read: a thread or task takes in results while t
 bounded. When the results' one is full, the reader pauses and, in turn, the server and the sender do. If the results
 are read by another thread or task, that is backpressure as it should be. If they are not, waiting would last for
 ever, and the sender gets an UnreadResultsError instead.
+
+A stream may take several calls, one after the other: where one breaks, the next sends again what has no answer yet.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from kniv.client._annotation import ModelReference, Task
 from kniv.client._conversion import to_model_reference, to_tasks
 from kniv.client._errors import KnivError, ServerError, StreamClosedError, UnreadResultsError
+from kniv.client._ledger import Ledger, Verdict
+from kniv.client._reconnect import OPENING_ATTEMPTS, Backoff, ConnectionLost, Reconnect, is_break
+from kniv.client._records import Response, refusal
 from kniv.client._requests import Request
 from kniv.v1 import annotation_service_pb2
 
 DEFAULT_MAX_UNREAD_BYTES = 64 * 2**20
 MAX_QUEUED_REQUESTS = 64
-Response = annotation_service_pb2.StreamAnnotationsResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request taken from the queue; None if it need not be written."""
+
+    request: Request | None
 
 
 class Exchange:
@@ -28,9 +41,20 @@ class Exchange:
     ``try_take`` and ``try_next_request`` raise EOFError where nothing more comes.
     """
 
-    def __init__(self, configuration: Request, max_unread_bytes: int) -> None:
+    def __init__(
+        self,
+        configuration: Request,
+        max_unread_bytes: int,
+        reconnect: Reconnect | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._configuration = configuration
         self._max_unread_bytes = max_unread_bytes
-        self._outgoing: deque[Request] = deque([configuration])
+        self._ledger = Ledger(configuration, reconnect.max_held_bytes) if reconnect else None
+        self._backoff = backoff or (Backoff(reconnect) if reconnect else None)
+        self._calls = 0
+        self._first: deque[Request] = deque()  # what a call sends before it takes from the queue
+        self._outgoing: deque[Request] = deque()
         self._incoming: deque[Response] = deque()
         self._unread_bytes = 0
         self._configured: annotation_service_pb2.StreamConfigured | None = None
@@ -97,12 +121,33 @@ class Exchange:
 
     # The transport's side.
 
-    def try_next_request(self) -> Request | None:
-        """The next request to write."""
-        if self._ended:
+    @property
+    def ended(self) -> bool:
+        """Whether no call is made any more."""
+        return self._ended
+
+    def begin(self) -> int:
+        """A call is about to be made; its number."""
+        self._calls += 1
+        self._first = deque([self._configuration])
+        if self._ledger is not None:
+            self._first += self._ledger.replay()
+        return self._calls
+
+    def try_next_request(self, call: int) -> Taken | None:
+        """Take the next request, to be written to a call."""
+        if self._ended or call != self._calls:
             raise EOFError
+        if self._first:
+            return Taken(self._first.popleft())
         if self._outgoing:
-            return self._outgoing.popleft()
+            verdict = Verdict.SEND if self._ledger is None else self._ledger.take(self._outgoing[0])
+            if verdict is Verdict.HOLD:
+                return None
+            request = self._outgoing.popleft()
+            if verdict is Verdict.REFUSE:
+                self._put([refusal(request)])
+            return Taken(request if verdict is Verdict.SEND else None)
         if self._input_closed:
             raise EOFError
         return None
@@ -116,17 +161,51 @@ class Exchange:
         match response.WhichOneof("message"):
             case "configured":
                 self._configured = response.configured
+                if self._backoff is not None and (self._ledger is None or self._ledger.idle):
+                    self._backoff.progressed()
             case None:
                 pass  # a kind of message that this client is too old to know
-            case _:
-                self._incoming.append(response)
-                self._unread_bytes += response.ByteSize()
+            case _ if self._ledger is None:
+                self._put([response])
+            case _ if (news := self._ledger.receive(response)) is not None:
+                self._put([news, *self._ledger.take_losses()])
+                if self._backoff is not None:
+                    self._backoff.progressed()
+
+    def broke(self, error: KnivError) -> ConnectionLost | None:
+        """The call has failed: what to do about it, None if the stream fails with it."""
+        if self._ended or self._ledger is None or self._backoff is None or not is_break(error):
+            return None
+        self._calls += 1  # the failed call's writer may wait still
+        delay = self._backoff.delay(error.retry_after_s)
+        failures = self._backoff.failures
+        if delay is None or (self._configured is None and failures >= OPENING_ATTEMPTS):
+            return None
+        self._ledger.broke()
+        self._put(self._ledger.take_losses())
+        return ConnectionLost(error, failures, delay, self._ledger.unanswered)
+
+    def try_resume(self) -> bool:
+        """Whether there is something to make another call for, or the stream is over."""
+        if not self._ended and self._idle and self._input_closed:
+            self.end(None)  # every item has ended; the server only had not said so yet
+        return self._ended or not self._idle
 
     def end(self, error: KnivError | None) -> None:
-        """The call is over; the first end counts."""
+        """The last call is over; the first end counts."""
         if not self._ended:
             self._ended = True
             self._error = error
+
+    @property
+    def _idle(self) -> bool:
+        unanswered = self._ledger is not None and not self._ledger.idle
+        return self._configured is not None and not self._outgoing and not unanswered
+
+    def _put(self, responses: Iterable[Response]) -> None:
+        for response in responses:
+            self._incoming.append(response)
+            self._unread_bytes += response.ByteSize()
 
     def _check_open(self) -> None:
         self._answer()

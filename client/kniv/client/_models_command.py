@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kniv.client._client import Client
+from kniv.client._connection import connect
 from kniv.client._model import ModelInfo
 
 _TITLES = ["MODEL", "VERSION", "STATE", "VARIANTS", "TASKS"]
@@ -12,7 +12,7 @@ _TITLES = ["MODEL", "VERSION", "STATE", "VARIANTS", "TASKS"]
 
 def run(arguments: argparse.Namespace) -> int:
     """List the models; the variant in brackets is the default."""
-    with Client(arguments.target) as client:
+    with connect(arguments) as client:
         rows = [_TITLES, *(row for model in client.models() for row in _rows(model))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

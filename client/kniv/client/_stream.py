@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -13,10 +14,12 @@ import grpc
 from kniv.client import _requests
 from kniv.client._annotation import ModelReference, Task
 from kniv.client._conversion import to_event
-from kniv.client._errors import KnivError, StreamClosedError, from_rpc_error
+from kniv.client._errors import CallCancelledError, DeadlineExceededError, KnivError, StreamClosedError, from_rpc_error
 from kniv.client._events import Event
-from kniv.client._exchange import Exchange, Response
+from kniv.client._exchange import Exchange
 from kniv.client._options import Predicates
+from kniv.client._reconnect import Reconnect, report
+from kniv.client._records import Response
 from kniv.client._requests import Content, Request
 
 _Value = TypeVar("_Value")
@@ -32,6 +35,13 @@ class Call(Protocol):
         """End the call."""
 
 
+class OpenCall(Protocol):
+    """Makes a call."""
+
+    def __call__(self, requests: Iterator[Request], /, *, timeout: float | None) -> Call:
+        """``timeout`` in seconds."""
+
+
 class Stream:
     """A stream to the server; made by ``Client.stream`` and used in a ``with`` block.
 
@@ -41,37 +51,45 @@ class Stream:
     thread that iterates, or raises UnreadResultsError if that is the sending thread itself or none.
 
     Iterating gives events until the server ends the stream, which it does once ``close`` was called and every item
-    has ended. If the call fails, what came before can still be read; then the error is raised. Leaving the block
+    has ended. If the connection breaks, the stream goes on over another one, without any event lost or doubled; see
+    Reconnect. If the stream fails, what came before can still be read; then the error is raised. Leaving the block
     before that cancels the call. Every method may be called from any thread.
     """
 
     def __init__(
-        self, open_call: Callable[[Iterator[Request]], Call], configuration: Request, max_unread_bytes: int
+        self,
+        open_call: OpenCall,
+        configuration: Request,
+        max_unread_bytes: int,
+        timeout: float | None,
+        reconnect: Reconnect | None,
+        at_close: set[Callable[[], None]],
     ) -> None:
-        self._open_call = open_call
-        self._exchange = Exchange(configuration, max_unread_bytes)
+        self._open_call, self._timeout, self._reconnect = open_call, timeout, reconnect
+        self._at_close = at_close  # what the client does when it is closed
+        self._exchange = Exchange(configuration, max_unread_bytes, reconnect)
         self._changed = threading.Condition()
         self._call: Call | None = None
         self._reader: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        if self._call is not None:
+        if self._reader is not None:
             raise StreamClosedError("a stream can be entered only once")
-        self._call = self._open_call(self._write())
-        self._reader = threading.Thread(target=self._read, args=[self._call], name="kniv-stream", daemon=True)
+        self._at_close.add(self._client_closed)
+        self._reader = threading.Thread(target=self._run, name="kniv-stream", daemon=True)
         self._reader.start()
         try:
             self._wait(self._exchange.try_configured)
         except BaseException:
-            self._leave(self._call, self._reader)
+            self._leave(self._reader)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._call is not None and self._reader is not None:
-            self._leave(self._call, self._reader)
+        if self._reader is not None:
+            self._leave(self._reader)
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -167,26 +185,73 @@ class Stream:
             self._changed.notify_all()
             return value
 
-    def _write(self) -> Iterator[Request]:
+    def _write(self, number: int) -> Iterator[Request]:
         with suppress(EOFError):
             while True:
-                yield self._wait(self._exchange.try_next_request)
+                taken = self._wait(lambda: self._exchange.try_next_request(number))
+                if taken.request is not None:
+                    yield taken.request
 
-    def _read(self, call: Call) -> None:
+    def _run(self) -> None:
+        """Make calls until one ends the stream."""
+        until = None if self._timeout is None else time.monotonic() + self._timeout
         error: KnivError | None = None
+        try:
+            while (error := self._serve(until)) is not None:
+                with self._changed:
+                    loss = self._exchange.broke(error)
+                    self._changed.notify_all()
+                if loss is None:
+                    break
+                report(loss, self._reconnect)
+                self._pause(loss.delay_s, until)
+                self._wait(self._exchange.try_resume)
+                if self._exchange.ended:
+                    break
+        finally:
+            self._end(error)
+
+    def _serve(self, until: float | None) -> KnivError | None:
+        """One call to its end; why it failed."""
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return DeadlineExceededError("the stream's timeout passed")
+        with self._changed:
+            number = self._exchange.begin()
+        try:
+            call = self._open_call(self._write(number), timeout=left)
+        except ValueError as failure:
+            return CallCancelledError(str(failure))  # the client was closed
+        with self._changed:
+            self._call = call
+            if self._exchange.ended:
+                call.cancel()
         try:
             while self._wait(self._exchange.has_space) and (response := next(call, None)) is not None:
                 with self._changed:
                     self._exchange.deliver(response)
                     self._changed.notify_all()
         except grpc.RpcError as failure:
-            error = from_rpc_error(failure)
-        finally:
-            self._end(error)
+            return from_rpc_error(failure)
+        return None
 
-    def _leave(self, call: Call, reader: threading.Thread) -> None:
+    def _pause(self, delay: float, until: float | None) -> None:
+        """Wait for some time, or until the stream is over."""
+        if until is not None:
+            delay = min(delay, until - time.monotonic())
+        with self._changed:
+            self._changed.wait_for(lambda: self._exchange.ended, delay)
+
+    def _client_closed(self) -> None:
+        """No call can be made any more; one that is under way, the channel cancels."""
+        self._end(CallCancelledError("the client was closed"))
+
+    def _leave(self, reader: threading.Thread) -> None:
+        self._at_close.discard(self._client_closed)
         self._end(StreamClosedError("the stream was left"))
-        call.cancel()
+        with self._changed:
+            if self._call is not None:
+                self._call.cancel()
         reader.join()
 
     def _end(self, error: KnivError | None) -> None:

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from kniv.client import _annotate_command, _chat_command, _models_command
+from kniv.client import _annotate_command, _chat_command, _health_command, _models_command
 from kniv.client._annotation import Task
+from kniv.client._connection import add_connection_options
 from kniv.client._errors import InvalidRequestError, KnivError
 from kniv.client._terminal import InputError
 
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     server = argparse.ArgumentParser(add_help=False)
-    server.add_argument("--target", help="host:port of the server (default: $KNIV_TARGET, else localhost:50051)")
+    add_connection_options(server)
     model = argparse.ArgumentParser(add_help=False, parents=[server])
     model.add_argument("--tasks", type=_tasks, help=f"comma-separated, of {','.join(Task)} (default: all)")
     model.add_argument("--model", help="model name (default: the server's)")
@@ -66,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", parents=[server], help="list the server's models")
     models.set_defaults(run=_models_command.run)
+
+    health = commands.add_parser("health", parents=[server], help="tell by the exit status whether the server serves")
+    health.add_argument("--service", default="", help="gRPC service or model (default: the whole server)")
+    health.set_defaults(run=_health_command.run)
     return parser
 
 

@@ -27,17 +27,17 @@ from kniv.v1 import model_pb2 as kniv_dot_v1_dot_model__pb2
 from kniv.v1 import status_pb2 as kniv_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kniv/v1/annotation_service.proto\x12\x07kniv.v1\x1a\x18kniv/v1/annotation.proto\x1a\x13kniv/v1/model.proto\x1a\x14kniv/v1/status.proto\"\x9e\x01\n\x11\x41nnotationOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x1c\n\x05tasks\x18\x04 \x03(\x0e\x32\r.kniv.v1.Task\x12(\n\x0boffset_unit\x18\x05 \x01(\x0e\x32\x13.kniv.v1.OffsetUnit\x12\x10\n\x08priority\x18\x06 \x01(\x05\"j\n\tTextInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1a\n\rprevious_text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12!\n\npredicates\x18\x03 \x03(\x0b\x32\r.kniv.v1.SpanB\x10\n\x0e_previous_text\"z\n\x13\x41nnotateTextRequest\x12\"\n\x06inputs\x18\x01 \x03(\x0b\x32\x12.kniv.v1.TextInput\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.kniv.v1.AnnotationOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"@\n\x0eTextAnnotation\x12.\n\tsentences\x18\x01 \x03(\x0b\x32\x1b.kniv.v1.SentenceAnnotation\"g\n\nTextResult\x12-\n\nannotation\x18\x01 \x01(\x0b\x32\x17.kniv.v1.TextAnnotationH\x00\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.kniv.v1.StatusH\x00\x42\x08\n\x06result\"\x9b\x01\n\x14\x41nnotateTextResponse\x12$\n\x07results\x18\x01 \x03(\x0b\x32\x13.kniv.v1.TextResult\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.kniv.v1.ModelReference\x12!\n\x07timings\x18\x03 \x01(\x0b\x32\x10.kniv.v1.Timings\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x95\x01\n\x13StreamConfiguration\x12+\n\x07options\x18\x01 \x01(\x0b\x32\x1a.kniv.v1.AnnotationOptions\x12#\n\x08ordering\x18\x02 \x01(\x0e\x32\x11.kniv.v1.Ordering\x12\x1a\n\rcontext_turns\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_context_turns\"\x7f\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0f\n\x07speaker\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x12\n\nis_partial\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x05\x12!\n\npredicates\x18\x06 \x03(\x0b\x32\r.kniv.v1.Span\"C\n\rDocumentChunk\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"4\n\x0c\x43\x61ncellation\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\"e\n\rItemReference\x12\x11\n\x07turn_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0b\x64ocument_id\x18\x02 \x01(\tH\x00\x12\x15\n\x08revision\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x06\n\x04itemB\x0b\n\t_revision\"\xdc\x01\n\x18StreamAnnotationsRequest\x12\x35\n\rconfiguration\x18\x01 \x01(\x0b\x32\x1c.kniv.v1.StreamConfigurationH\x00\x12\x1d\n\x04turn\x18\x02 \x01(\x0b\x32\r.kniv.v1.TurnH\x00\x12\x30\n\x0e\x64ocument_chunk\x18\x03 \x01(\x0b\x32\x16.kniv.v1.DocumentChunkH\x00\x12-\n\x0c\x63\x61ncellation\x18\x04 \x01(\x0b\x32\x15.kniv.v1.CancellationH\x00\x42\t\n\x07message\"X\n\x10StreamConfigured\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.kniv.v1.ModelReference\x12\x1c\n\x05tasks\x18\x02 \x03(\x0e\x32\r.kniv.v1.Task\"x\n\x0eSentenceResult\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12/\n\nannotation\x18\x02 \x01(\x0b\x32\x1b.kniv.v1.SentenceAnnotation\x12\x0f\n\x07speaker\x18\x03 \x01(\t\"\x94\x01\n\x0eItemCompletion\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12!\n\x07outcome\x18\x02 \x01(\x0e\x32\x10.kniv.v1.Outcome\x12\x16\n\x0esentence_count\x18\x03 \x01(\x05\x12!\n\x07timings\x18\x04 \x01(\x0b\x32\x10.kniv.v1.Timings\"e\n\tItemError\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12\x1e\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.kniv.v1.Status\x12\x12\n\nitem_ended\x18\x03 \x01(\x08\"\xd8\x01\n\x19StreamAnnotationsResponse\x12/\n\nconfigured\x18\x01 \x01(\x0b\x32\x19.kniv.v1.StreamConfiguredH\x00\x12+\n\x08sentence\x18\x02 \x01(\x0b\x32\x17.kniv.v1.SentenceResultH\x00\x12-\n\ncompletion\x18\x03 \x01(\x0b\x32\x17.kniv.v1.ItemCompletionH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.kniv.v1.ItemErrorH\x00\x42\t\n\x07message\"\\\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12 \n\x04view\x18\x03 \x01(\x0e\x32\x12.kniv.v1.ModelView\"M\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.kniv.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.kniv.v1.ModelView\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.kniv.v1.Model*R\n\x08Ordering\x12\x18\n\x14ORDERING_UNSPECIFIED\x10\x00\x12\x15\n\x11ORDERING_AS_READY\x10\x01\x12\x15\n\x11ORDERING_IN_ORDER\x10\x02*g\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_COMPLETE\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\x32\xc8\x02\n\x11\x41nnotationService\x12K\n\x0c\x41nnotateText\x12\x1c.kniv.v1.AnnotateTextRequest\x1a\x1d.kniv.v1.AnnotateTextResponse\x12^\n\x11StreamAnnotations\x12!.kniv.v1.StreamAnnotationsRequest\x1a\".kniv.v1.StreamAnnotationsResponse(\x01\x30\x01\x12\x45\n\nListModels\x12\x1a.kniv.v1.ListModelsRequest\x1a\x1b.kniv.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.kniv.v1.GetModelRequest\x1a\x19.kniv.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kniv/v1/annotation_service.proto\x12\x07kniv.v1\x1a\x18kniv/v1/annotation.proto\x1a\x13kniv/v1/model.proto\x1a\x14kniv/v1/status.proto\"\x9e\x01\n\x11\x41nnotationOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x1c\n\x05tasks\x18\x04 \x03(\x0e\x32\r.kniv.v1.Task\x12(\n\x0boffset_unit\x18\x05 \x01(\x0e\x32\x13.kniv.v1.OffsetUnit\x12\x10\n\x08priority\x18\x06 \x01(\x05\"j\n\tTextInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x1a\n\rprevious_text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12!\n\npredicates\x18\x03 \x03(\x0b\x32\r.kniv.v1.SpanB\x10\n\x0e_previous_text\"z\n\x13\x41nnotateTextRequest\x12\"\n\x06inputs\x18\x01 \x03(\x0b\x32\x12.kniv.v1.TextInput\x12+\n\x07options\x18\x02 \x01(\x0b\x32\x1a.kniv.v1.AnnotationOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"@\n\x0eTextAnnotation\x12.\n\tsentences\x18\x01 \x03(\x0b\x32\x1b.kniv.v1.SentenceAnnotation\"g\n\nTextResult\x12-\n\nannotation\x18\x01 \x01(\x0b\x32\x17.kniv.v1.TextAnnotationH\x00\x12 \n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.kniv.v1.StatusH\x00\x42\x08\n\x06result\"\x9b\x01\n\x14\x41nnotateTextResponse\x12$\n\x07results\x18\x01 \x03(\x0b\x32\x13.kniv.v1.TextResult\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.kniv.v1.ModelReference\x12!\n\x07timings\x18\x03 \x01(\x0b\x32\x10.kniv.v1.Timings\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x95\x01\n\x13StreamConfiguration\x12+\n\x07options\x18\x01 \x01(\x0b\x32\x1a.kniv.v1.AnnotationOptions\x12#\n\x08ordering\x18\x02 \x01(\x0e\x32\x11.kniv.v1.Ordering\x12\x1a\n\rcontext_turns\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_context_turns\"\x95\x01\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0f\n\x07speaker\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x12\n\nis_partial\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x05\x12!\n\npredicates\x18\x06 \x03(\x0b\x32\r.kniv.v1.Span\x12\x14\n\x0c\x63ontext_only\x18\x07 \x01(\x08\"C\n\rDocumentChunk\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"4\n\x0c\x43\x61ncellation\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\"e\n\rItemReference\x12\x11\n\x07turn_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0b\x64ocument_id\x18\x02 \x01(\tH\x00\x12\x15\n\x08revision\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x06\n\x04itemB\x0b\n\t_revision\"\xdc\x01\n\x18StreamAnnotationsRequest\x12\x35\n\rconfiguration\x18\x01 \x01(\x0b\x32\x1c.kniv.v1.StreamConfigurationH\x00\x12\x1d\n\x04turn\x18\x02 \x01(\x0b\x32\r.kniv.v1.TurnH\x00\x12\x30\n\x0e\x64ocument_chunk\x18\x03 \x01(\x0b\x32\x16.kniv.v1.DocumentChunkH\x00\x12-\n\x0c\x63\x61ncellation\x18\x04 \x01(\x0b\x32\x15.kniv.v1.CancellationH\x00\x42\t\n\x07message\"X\n\x10StreamConfigured\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.kniv.v1.ModelReference\x12\x1c\n\x05tasks\x18\x02 \x03(\x0e\x32\r.kniv.v1.Task\"x\n\x0eSentenceResult\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12/\n\nannotation\x18\x02 \x01(\x0b\x32\x1b.kniv.v1.SentenceAnnotation\x12\x0f\n\x07speaker\x18\x03 \x01(\t\"\x94\x01\n\x0eItemCompletion\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12!\n\x07outcome\x18\x02 \x01(\x0e\x32\x10.kniv.v1.Outcome\x12\x16\n\x0esentence_count\x18\x03 \x01(\x05\x12!\n\x07timings\x18\x04 \x01(\x0b\x32\x10.kniv.v1.Timings\"e\n\tItemError\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.kniv.v1.ItemReference\x12\x1e\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x0f.kniv.v1.Status\x12\x12\n\nitem_ended\x18\x03 \x01(\x08\"\xd8\x01\n\x19StreamAnnotationsResponse\x12/\n\nconfigured\x18\x01 \x01(\x0b\x32\x19.kniv.v1.StreamConfiguredH\x00\x12+\n\x08sentence\x18\x02 \x01(\x0b\x32\x17.kniv.v1.SentenceResultH\x00\x12-\n\ncompletion\x18\x03 \x01(\x0b\x32\x17.kniv.v1.ItemCompletionH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.kniv.v1.ItemErrorH\x00\x42\t\n\x07message\"\\\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12 \n\x04view\x18\x03 \x01(\x0e\x32\x12.kniv.v1.ModelView\"M\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.kniv.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04view\x18\x02 \x01(\x0e\x32\x12.kniv.v1.ModelView\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.kniv.v1.Model*R\n\x08Ordering\x12\x18\n\x14ORDERING_UNSPECIFIED\x10\x00\x12\x15\n\x11ORDERING_AS_READY\x10\x01\x12\x15\n\x11ORDERING_IN_ORDER\x10\x02*g\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_COMPLETE\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\x32\xc8\x02\n\x11\x41nnotationService\x12K\n\x0c\x41nnotateText\x12\x1c.kniv.v1.AnnotateTextRequest\x1a\x1d.kniv.v1.AnnotateTextResponse\x12^\n\x11StreamAnnotations\x12!.kniv.v1.StreamAnnotationsRequest\x1a\".kniv.v1.StreamAnnotationsResponse(\x01\x30\x01\x12\x45\n\nListModels\x12\x1a.kniv.v1.ListModelsRequest\x1a\x1b.kniv.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.kniv.v1.GetModelRequest\x1a\x19.kniv.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kniv.v1.annotation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERING']._serialized_start=2542
-  _globals['_ORDERING']._serialized_end=2624
-  _globals['_OUTCOME']._serialized_start=2626
-  _globals['_OUTCOME']._serialized_end=2729
+  _globals['_ORDERING']._serialized_start=2565
+  _globals['_ORDERING']._serialized_end=2647
+  _globals['_OUTCOME']._serialized_start=2649
+  _globals['_OUTCOME']._serialized_end=2752
   _globals['_ANNOTATIONOPTIONS']._serialized_start=115
   _globals['_ANNOTATIONOPTIONS']._serialized_end=273
   _globals['_TEXTINPUT']._serialized_start=275
@@ -52,34 +52,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANNOTATETEXTRESPONSE']._serialized_end=834
   _globals['_STREAMCONFIGURATION']._serialized_start=837
   _globals['_STREAMCONFIGURATION']._serialized_end=986
-  _globals['_TURN']._serialized_start=988
-  _globals['_TURN']._serialized_end=1115
-  _globals['_DOCUMENTCHUNK']._serialized_start=1117
-  _globals['_DOCUMENTCHUNK']._serialized_end=1184
-  _globals['_CANCELLATION']._serialized_start=1186
-  _globals['_CANCELLATION']._serialized_end=1238
-  _globals['_ITEMREFERENCE']._serialized_start=1240
-  _globals['_ITEMREFERENCE']._serialized_end=1341
-  _globals['_STREAMANNOTATIONSREQUEST']._serialized_start=1344
-  _globals['_STREAMANNOTATIONSREQUEST']._serialized_end=1564
-  _globals['_STREAMCONFIGURED']._serialized_start=1566
-  _globals['_STREAMCONFIGURED']._serialized_end=1654
-  _globals['_SENTENCERESULT']._serialized_start=1656
-  _globals['_SENTENCERESULT']._serialized_end=1776
-  _globals['_ITEMCOMPLETION']._serialized_start=1779
-  _globals['_ITEMCOMPLETION']._serialized_end=1927
-  _globals['_ITEMERROR']._serialized_start=1929
-  _globals['_ITEMERROR']._serialized_end=2030
-  _globals['_STREAMANNOTATIONSRESPONSE']._serialized_start=2033
-  _globals['_STREAMANNOTATIONSRESPONSE']._serialized_end=2249
-  _globals['_LISTMODELSREQUEST']._serialized_start=2251
-  _globals['_LISTMODELSREQUEST']._serialized_end=2343
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2345
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2422
-  _globals['_GETMODELREQUEST']._serialized_start=2424
-  _globals['_GETMODELREQUEST']._serialized_end=2489
-  _globals['_GETMODELRESPONSE']._serialized_start=2491
-  _globals['_GETMODELRESPONSE']._serialized_end=2540
-  _globals['_ANNOTATIONSERVICE']._serialized_start=2732
-  _globals['_ANNOTATIONSERVICE']._serialized_end=3060
+  _globals['_TURN']._serialized_start=989
+  _globals['_TURN']._serialized_end=1138
+  _globals['_DOCUMENTCHUNK']._serialized_start=1140
+  _globals['_DOCUMENTCHUNK']._serialized_end=1207
+  _globals['_CANCELLATION']._serialized_start=1209
+  _globals['_CANCELLATION']._serialized_end=1261
+  _globals['_ITEMREFERENCE']._serialized_start=1263
+  _globals['_ITEMREFERENCE']._serialized_end=1364
+  _globals['_STREAMANNOTATIONSREQUEST']._serialized_start=1367
+  _globals['_STREAMANNOTATIONSREQUEST']._serialized_end=1587
+  _globals['_STREAMCONFIGURED']._serialized_start=1589
+  _globals['_STREAMCONFIGURED']._serialized_end=1677
+  _globals['_SENTENCERESULT']._serialized_start=1679
+  _globals['_SENTENCERESULT']._serialized_end=1799
+  _globals['_ITEMCOMPLETION']._serialized_start=1802
+  _globals['_ITEMCOMPLETION']._serialized_end=1950
+  _globals['_ITEMERROR']._serialized_start=1952
+  _globals['_ITEMERROR']._serialized_end=2053
+  _globals['_STREAMANNOTATIONSRESPONSE']._serialized_start=2056
+  _globals['_STREAMANNOTATIONSRESPONSE']._serialized_end=2272
+  _globals['_LISTMODELSREQUEST']._serialized_start=2274
+  _globals['_LISTMODELSREQUEST']._serialized_end=2366
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2368
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2445
+  _globals['_GETMODELREQUEST']._serialized_start=2447
+  _globals['_GETMODELREQUEST']._serialized_end=2512
+  _globals['_GETMODELRESPONSE']._serialized_start=2514
+  _globals['_GETMODELRESPONSE']._serialized_end=2563
+  _globals['_ANNOTATIONSERVICE']._serialized_start=2755
+  _globals['_ANNOTATIONSERVICE']._serialized_end=3083
 # @@protoc_insertion_point(module_scope)

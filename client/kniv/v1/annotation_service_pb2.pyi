@@ -103,20 +103,22 @@ class StreamConfiguration(_message.Message):
     def __init__(self, options: _Optional[_Union[AnnotationOptions, _Mapping]] = ..., ordering: _Optional[_Union[Ordering, str]] = ..., context_turns: _Optional[int] = ...) -> None: ...
 
 class Turn(_message.Message):
-    __slots__ = ("turn_id", "speaker", "text", "is_partial", "revision", "predicates")
+    __slots__ = ("turn_id", "speaker", "text", "is_partial", "revision", "predicates", "context_only")
     TURN_ID_FIELD_NUMBER: _ClassVar[int]
     SPEAKER_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     IS_PARTIAL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PREDICATES_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_ONLY_FIELD_NUMBER: _ClassVar[int]
     turn_id: str
     speaker: str
     text: str
     is_partial: bool
     revision: int
     predicates: _containers.RepeatedCompositeFieldContainer[_annotation_pb2.Span]
-    def __init__(self, turn_id: _Optional[str] = ..., speaker: _Optional[str] = ..., text: _Optional[str] = ..., is_partial: _Optional[bool] = ..., revision: _Optional[int] = ..., predicates: _Optional[_Iterable[_Union[_annotation_pb2.Span, _Mapping]]] = ...) -> None: ...
+    context_only: bool
+    def __init__(self, turn_id: _Optional[str] = ..., speaker: _Optional[str] = ..., text: _Optional[str] = ..., is_partial: _Optional[bool] = ..., revision: _Optional[int] = ..., predicates: _Optional[_Iterable[_Union[_annotation_pb2.Span, _Mapping]]] = ..., context_only: _Optional[bool] = ...) -> None: ...
 
 class DocumentChunk(_message.Message):
     __slots__ = ("document_id", "content", "last")
