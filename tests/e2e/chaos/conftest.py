@@ -13,6 +13,8 @@ from tests.e2e.chaos.inside import Inside
 
 SLOTS, ROOM, HELD = 2, 64, 64  # batches side by side; rows in all; sentences in flight of one stream
 
+LASTS = 30.0  # seconds of each long storm
+
 long = pytest.mark.skipif(os.environ.get("KNIV_CHAOS") != "1", reason="takes minutes; set KNIV_CHAOS=1")
 
 

@@ -52,6 +52,16 @@ class Crowd:
         assert not self.failures, self.failures
         assert enough, f"only {self.codes.total()} of {calls} calls ended: {self.codes}"
 
+    def last(self, seconds: float) -> None:
+        """Go on for so long.
+
+        Raises:
+            AssertionError: a caller broke down.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.failures, seconds)
+        assert not self.failures, self.failures
+
     @contextmanager
     def doing(self, target: str, act: Act, seed: int, reconnect: bool) -> Iterator[Crowd]:
         """Do something over and over in several threads."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kniv.server.scheduling.engine import Engine, Lane
+import numpy as np
+
+from kniv.server.scheduling.engine import Engine
 from kniv.server.scheduling.execute import Runner, Switch
+from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.observe import Observer
 from kniv.server.scheduling.policy import Batching, BatchLimits
 from kniv.server.scheduling.row import Floats, Ints
 
 _LOOK_SECONDS = 0.005  # between two looks at a run's switch
+
+# What becomes of a run, given the places of the guilty rows in its batch, and the run itself.
+Spoil = Callable[[Ints, Callable[[], dict[str, Floats]]], dict[str, Floats]]
 
 
 class Gate:
@@ -22,10 +28,13 @@ class Gate:
         self._changed = threading.Condition()
         self._open, self._tickets = True, 0
         self.broken_from = 1 << 30  # subwords from which on a run fails at once
+        self._guilty: Ints | None = None
+        self._spoil: Spoil | None = None
 
     def open(self) -> None:
         """Let everything through, and nothing fail."""
         self.broken_from = 1 << 30
+        self._spoil = None
         self._set(True, 0)
 
     def shut(self) -> None:
@@ -40,6 +49,18 @@ class Gate:
         with self._changed:
             self._open, self._tickets = opened, tickets
             self._changed.notify_all()
+
+    def spoil(self, guilty: Ints, spoil: Spoil) -> None:
+        """Have every run go as ``spoil`` says, by the rows in it of these subwords [S]."""
+        self._guilty, self._spoil = guilty, spoil
+
+    def run(self, ids: Ints, run: Callable[[], dict[str, Floats]]) -> dict[str, Floats]:
+        """Run a batch that has been let through."""
+        if self._spoil is None or self._guilty is None:
+            return run()
+        size = len(self._guilty)
+        same = (ids[:, :size] == self._guilty).all(axis=1) if ids.shape[1] >= size else np.zeros(len(ids), dtype=bool)
+        return self._spoil(np.flatnonzero(same), run)
 
     def pass_through(self, switch: Switch) -> None:
         """Wait to be let through.
@@ -71,7 +92,7 @@ class GatedRunner:
         if ids.shape[1] >= self._gate.broken_from:
             raise RuntimeError("broken, as the test wants it")
         self._gate.pass_through(switch)
-        return self._runner.run(ids, mask, predicates, outputs, switch)
+        return self._gate.run(ids, lambda: self._runner.run(ids, mask, predicates, outputs, switch))
 
 
 class GatedEngine(Engine):

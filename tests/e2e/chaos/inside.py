@@ -22,8 +22,10 @@ from kniv.server.front import Front
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
 from kniv.server.models.version import Lease, RunOptions
+from kniv.server.pipeline.words import words
 from kniv.server.scheduling.pending import Pending
 from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
+from kniv.server.scheduling.row import Ints
 from kniv.server.services.inference.infer import Work
 from kniv.server.services.inference.stream import InferenceStream
 from kniv.server.services.items import Document, Item
@@ -126,6 +128,15 @@ class Inside:
             self.call(wait())
         except TimeoutError as error:
             raise AssertionError(f"never came: {what}; there is {self.holdings()}") from error
+
+    def subwords(self, sentence: str) -> Ints:
+        """Subwords of a sentence's one row, as its model is given them [S]."""
+        (entries,) = self._catalogue.models.values()
+        (entry,) = entries.values()
+        assert entry.loaded is not None
+        found = [sentence[word.start : word.end] for word in words(sentence)]
+        (window,) = entry.loaded.opened.encoder.windows(found)
+        return window.ids
 
     def holdings(self) -> Holdings:
         """What is held now."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.e2e.chaos.callers import Requests, channel_to, fresh
+from collections import Counter
+from contextlib import ExitStack
+from itertools import cycle
+
+import grpc
+from tests.e2e.chaos.callers import Requests, channel_to, fresh, stream, unary
 from tests.e2e.chaos.inside import Inside
 from tests.e2e.chaos.sockets import Proxy, silent
 from tests.e2e.wire import configuration, turn
@@ -33,4 +38,19 @@ def test_a_proxy_that_stops_forwarding(inside: Inside) -> None:
         inside.until(lambda: not inside.engine.items, "the answer")
         fresh(inside.target)
     requests.end()
+    inside.settle()
+
+
+def test_a_herd_of_connections(inside: Inside) -> None:
+    """As when a server is back that all had lost: a hundred connect at the same moment, and each calls."""
+    with ExitStack() as stack:
+        channels = [stack.enter_context(channel_to(inside.target)) for _ in range(100)]
+        waiting = [(begin, begin(channel)) for channel, begin in zip(channels, cycle((unary, stream)), strict=False)]
+        for begin, call in waiting:
+            if begin is stream:  # whose status comes after its answers
+                list(call)  # type: ignore[call-overload]
+        codes = Counter((call.code(), begin) for begin, call in waiting)
+    # Calls for which there is no room are told so; streams wait.
+    assert {code for code, _ in codes} <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
+    assert codes[grpc.StatusCode.OK, stream] == 50
     inside.settle()

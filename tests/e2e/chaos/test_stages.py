@@ -31,6 +31,10 @@ def closes(channel: grpc.Channel, call: Call) -> None:
     channel.close()
 
 
+def cancellation(**item: str) -> Request:
+    return Request(cancellation=calls.Cancellation(item=calls.ItemReference(**item)))  # type: ignore[arg-type]
+
+
 WAYS: tuple[Leave, ...] = (cancels, closes)
 
 
@@ -140,6 +144,19 @@ def test_at_all_stages_at_once(inside: Inside, ordered: bool) -> None:
         inside.until(lambda: inside.tasks(begun) == HELD and inside.engine.items == min(room, HELD), "one stream alone")
         callers[0].cancel()
         inside.settle()
+
+
+def test_a_whole_document_is_cancelled_by_its_name(inside: Inside) -> None:
+    """All of it has come, and none of it has been answered."""
+    inside.gate.shut()
+    requests = Requests(configuration(options=ONE_ROW), chunk("d", f"{TEXT} ".encode() * 200, last=True))
+    with channel_to(inside.target) as channel:
+        call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(requests))
+        inside.until(lambda: inside.engine.items, "a row")
+        requests.put(cancellation(document_id="d"))
+        requests.end()
+        ends = completions(call)
+    assert (ends["d"].outcome, ends["d"].sentence_count) == (calls.OUTCOME_CANCELLED, 0)
 
 
 def test_a_full_scheduler_refuses_unary_calls_that_leave_nothing_behind(inside: Inside) -> None:
