@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format protos bench-server clean
+.PHONY: demo test lint format protos bench-server bench-graph bench-gpu package-check audit chaos fuzz clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python examples/demo.py
@@ -18,6 +18,7 @@ lint: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint deploy/Dockerfile
 	cd protos && ../$(BIN)/buf lint
 
 format: $(VENV)/.development
@@ -30,6 +31,32 @@ protos: $(VENV)/.development
 # QUICK=1 takes under a minute and gives figures without worth; DATA names the corpora.
 bench-server: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.server $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(BENCHMARKS)
+
+# QUICK=1 takes under a minute; ONLY names parts (bare memory server roofline), whose figures alone are then replaced.
+bench-graph: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.graph $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(addprefix --only=,$(ONLY))
+
+# DRY=1 runs on the CPU what a CPU can run of it.
+bench-gpu: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry)
+
+# Known vulnerabilities in what is installed. It asks the network, and so is no part of the tests.
+audit: $(VENV)/.runtime $(VENV)/.audit
+	$(BIN)/python scripts/audit.py $(VENV)/audit/bin/pip-audit $(BIN)/python
+
+# The steps of deploy/Dockerfile without Docker, in a fresh environment. It asks the network, and so is no part of the tests.
+package-check: $(VENV)/.development
+	KNIV_PACKAGE_CHECK=1 $(BIN)/python -m pytest tests/deploy/test_image.py
+
+# All faults of docs/faults.md, with storms that last; under ten minutes.
+chaos: $(VENV)/.development
+	KNIV_CHAOS=1 $(BIN)/python -m pytest tests/e2e/chaos
+
+# SECONDS are shared by all targets that read foreign bytes; then come about as many of sequences of messages.
+fuzz: SECONDS ?= 600
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+	KNIV_FUZZ_EXAMPLES=$$((5 * $(SECONDS))) $(BIN)/python -m pytest tests/fuzz/test_protocol.py
 
 clean:
 	rm -rf $(VENV)
@@ -52,4 +79,15 @@ $(VENV)/.development: $(VENV)/.runtime
 
 $(VENV)/.bench: $(VENV)/.development
 	$(PIP) --group bench
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.development
+	$(PIP) --group fuzz
+	touch $@
+
+# In an environment of its own, so that what it needs itself is not audited.
+$(VENV)/.audit: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check --group audit
 	touch $@

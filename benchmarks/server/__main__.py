@@ -3,6 +3,9 @@
     python -m benchmarks.server                  throughput, isolation and overload, some 25 minutes
     python -m benchmarks.server --quick          the same in under a minute: figures without worth
     python -m benchmarks.server soak             memory over 15 minutes, or --seconds
+    python -m benchmarks.server soak_hour --seconds 3600 --load 0.8 --reload-seconds 60
+    python -m benchmarks.server startup          from a start to the first answer, 15 times
+    python -m benchmarks.server telemetry        what full telemetry costs, some 5 minutes
     python -m benchmarks.server isolation --serve=--batch-rows=4
 
 Each writes a JSON file with the machine's facts and all rounds, and a picture. The last line printed is one JSON object
@@ -21,13 +24,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.server import figures, isolation, overload, plot, soak, throughput, wire
+from benchmarks.server import figures, isolation, overload, plot, soak, soak_hour, startup, telemetry, throughput, wire
 from benchmarks.server.bench import Bench, bench
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RESULTS = _ROOT / "benchmarks" / "results"
 _USUAL = ("throughput", "isolation", "overload")
-_MODULES = {"throughput": throughput, "isolation": isolation, "overload": overload, "soak": soak}
+_MODULES = {
+    "throughput": throughput,
+    "isolation": isolation,
+    "overload": overload,
+    "soak": soak,
+    "soak_hour": soak_hour,
+    "startup": startup,
+    "telemetry": telemetry,
+}
 _NAMED = ", ".join(_MODULES)
 
 
@@ -40,6 +51,9 @@ def main() -> None:
         "isolation": lambda bench: isolation.measure(bench, options.wait_bound_ms, _tasks(options.turns)),
         "overload": lambda bench: overload.measure(bench, options.deadline_ms / 1000),
         "soak": lambda bench: soak.measure(bench, options.seconds),
+        "soak_hour": lambda bench: soak_hour.measure(bench, options.seconds, options.load, options.reload_seconds),
+        "telemetry": telemetry.measure,
+        "startup": startup.measure,
     }
     output = options.output or (_RESULTS / "quick" if options.quick else _RESULTS)
     line: dict[str, Any] = {}
@@ -78,7 +92,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--wait-bound-ms", type=float, default=20.0, help="wait bound of the isolation's server")
     parser.add_argument("--turns", choices=("all", "dialog-act"), default="all", help="tasks of isolation's turns")
     parser.add_argument("--deadline-ms", type=float, default=1000.0, help="deadline of the overload's calls")
-    parser.add_argument("--seconds", type=float, default=900.0, help="time of the soak")
+    parser.add_argument("--seconds", type=float, default=900.0, help="time of a soak")
+    parser.add_argument("--load", type=float, default=0.8, help="part of the capacity that soak_hour offers")
+    parser.add_argument("--reload-seconds", type=float, default=60.0, help="time between soak_hour's reloads")
     return parser.parse_args()
 
 

@@ -125,7 +125,7 @@ class _Rivals:
 def _workload(bench: Bench, plan: Plan, server: Server, rivals: _Rivals, load_of: Bulk, count: int) -> dict[str, Any]:
     """Rounds of one workload, of which each begins at a text of its own."""
     bulk = replace(load_of, target=server.target, watched=server.process.pid, marks=(plan.lead, plan.lead + count))
-    sentences, _ = _served(bench, server, bulk)  # warms it, too
+    sentences, _ = fill(bench, server, bulk)  # warms it, too
     sample = sorted(rivals.rows(sentences), key=lambda row: len(row.ids))[:: plan.every]
     sweep = rivals.bare.sweep(sample, plan.sizes, plan.repeats)
     finalists = list(sweep)[:_FINALISTS]
@@ -134,7 +134,7 @@ def _workload(bench: Bench, plan: Plan, server: Server, rivals: _Rivals, load_of
         begin = number * len(bulk.dialogues) // plan.rounds
         found: Found = {}
         with watched(found):
-            sentences, served = _served(bench, server, replace(bulk, dialogues=_from(bulk.dialogues, begin)))
+            sentences, served = fill(bench, server, replace(bulk, dialogues=_from(bulk.dialogues, begin)))
         rows = rivals.rows(sentences)
         for split in finalists:
             with watched(found):
@@ -161,7 +161,7 @@ def _workload(bench: Bench, plan: Plan, server: Server, rivals: _Rivals, load_of
     }
 
 
-def _served(bench: Bench, server: Server, bulk: Bulk) -> tuple[list[Sentence], dict[str, float]]:
+def fill(bench: Bench, server: Server, bulk: Bulk) -> tuple[list[Sentence], dict[str, float]]:
     """The sentences whose time counts; how many the server does a second, and as if its client cost nothing."""
     trace = bench.run(load, bulk)
     server.settle()

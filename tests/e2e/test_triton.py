@@ -149,7 +149,7 @@ def test_what_is_wrong_has_its_status(client: triton.InferenceServerClient, tiny
         client.get_system_shared_memory_status()
     with refused(grpc.StatusCode.UNIMPLEMENTED, "shared memory is not served"):
         client.register_cuda_shared_memory("region", b"", 0, 8)
-    with refused(grpc.StatusCode.UNIMPLEMENTED, "not traced"):
+    with refused(grpc.StatusCode.UNIMPLEMENTED, "started with --otlp-endpoint"):
         client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "--model-control-mode explicit"):
         client.load_model("tiny")

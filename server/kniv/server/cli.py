@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 import typer
@@ -12,15 +13,23 @@ from pydantic import ValidationError
 from kniv.server.commands.check import check
 from kniv.server.commands.import_ import import_
 from kniv.server.commands.list_ import list_
+from kniv.server.commands.optimise import optimise
 from kniv.server.commands.pull import pull
-from kniv.server.errors import ServeError
+from kniv.server.commands.token import token
+from kniv.server.errors import HungError, ServeError
+from kniv.server.security.redact import keep_texts_out_of_logs
 from kniv.server.settings import PREFIX, load_settings
+from kniv.server.telemetry import logs
+
+_HUNG = 70  # EX_SOFTWARE of sysexits.h
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Server of the kniv cascade models.")
 app.command("pull")(pull)
 app.command("import")(import_)
+app.command("optimise")(optimise)
 app.command("check")(check)
 app.command("list")(list_)
+app.command("token")(token)
 
 
 @app.command(
@@ -39,12 +48,20 @@ def serve(context: typer.Context) -> None:
     except ValueError as error:
         print(f"kniv-serve: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level, settings.log_format)
+    if not settings.log_texts:
+        keep_texts_out_of_logs()
     from kniv.server.app import serve as run  # late: --help need not wait for ONNX Runtime
 
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        asyncio.run(run(settings, ready=lambda port: print(f"ready on {host}:{port}", flush=True)))
+        with asyncio.Runner() as runner:
+            try:
+                runner.run(run(settings, ready=lambda port: print(f"ready on {host}:{port}", flush=True)))
+            except HungError as error:
+                print(f"kniv-serve: {error}", file=sys.stderr, flush=True)
+                logging.shutdown()
+                os._exit(_HUNG)  # the loop, and then the interpreter, would wait for threads that may hang as well
     except (ServeError, OSError) as error:
         print(f"kniv-serve: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

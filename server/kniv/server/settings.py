@@ -19,11 +19,13 @@ from pydantic_settings import (
 )
 
 from kniv.server.models.modes import ControlMode
+from kniv.server.security.settings import SecuritySettings
+from kniv.server.telemetry.settings import TelemetrySettings
 
 PREFIX = "KNIV_"
 
 
-class ServeSettings(BaseSettings):
+class ServeSettings(TelemetrySettings, SecuritySettings, BaseSettings):
     """Serve the models of a repository over gRPC.
 
     Every flag can also be set by the environment variable named beside it, and by the key of the same
@@ -65,15 +67,18 @@ class ServeSettings(BaseSettings):
     stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
     call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
     call_characters: int = Field(1 << 18, ge=1, description="characters of all texts in one AnnotateText call")
-    admin_token_file: Path | None = Field(None, description="file with the token that administrators' calls must carry")
-    admin_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="second port, on the same address, where alone administrators' calls are served",
-    )
     message_bytes: int = Field(8 << 20, ge=1024, description="largest message accepted, in bytes")
-    drain_seconds: float = Field(30.0, ge=0, description="time that calls have to finish after SIGTERM")
+    lame_duck_seconds: float = Field(
+        0.0, ge=0, description="time after SIGTERM in which calls are still taken, so that balancers see NOT_SERVING"
+    )
+    drain_seconds: float = Field(30.0, ge=0, description="time that calls then have to finish")
+    run_seconds: float = Field(
+        30.0, ge=0, description="a batch that runs longer, and over 20 times what is expected, is stopped; 0 for never"
+    )
+    run_grace_seconds: float = Field(5.0, gt=0, description="time that it then has to return before it counts as hung")
+    exit_when_hung: bool = Field(
+        True, description="whether the server drains and exits with status 70 when a batch hangs, to be restarted"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log lines shown")
 
     @classmethod
@@ -102,7 +107,6 @@ def load_settings(arguments: list[str]) -> ServeSettings:
     named = finder.parse_known_args(arguments)[0].config
     if named is not None and not Path(named).is_file():
         raise ValueError(f"--config: no such file: {named}")
-
     if named is not None:
         try:
             tomllib.loads(Path(named).read_text(encoding="utf-8"))

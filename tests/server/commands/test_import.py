@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kniv.server.cli import app
+from kniv.server.repository.layout import CACHE
 from kniv.server.repository.manifest import verify
 
 from .conftest import Run
@@ -24,7 +25,8 @@ def invoke(repository: Path, *arguments: object) -> tuple[int, str]:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    """What a folder holds, but for what the server keeps beside graphs."""
+    return {path.name for path in folder.iterdir() if path.name != CACHE}
 
 
 @pytest.fixture

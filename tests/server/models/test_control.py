@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import pytest
 from tests.server.models.conftest import MakeControl
 
 from kniv.server.errors import InvalidRequestError, NotAllowedError, NotFoundError, NotReadyError, RepositoryError
+from kniv.server.models import control
 from kniv.server.models.catalogue import State
 from kniv.server.models.modes import ControlMode
-from kniv.server.models.version import Lease
+from kniv.server.models.opening import OpenedVersion, open_version
+from kniv.server.models.version import Lease, LoadedVersion
+from kniv.server.repository.config import ModelConfig
+from kniv.server.repository.layout import VersionFiles
 from kniv.server.scheduling.row import Row
 from kniv.server.scheduling.urgency import Urgency
 
@@ -100,6 +105,68 @@ def test_a_failed_load_leaves_what_serves_and_tells_why(
         entry = (await control.index())["tiny"][2]
         assert control.catalogue.find("tiny") is serving and entry.state is State.READY
         assert ("pos_logits" if damage == "labels" else culprit.name) in entry.reason
+
+    run(main())
+
+
+def test_a_load_goes_on_when_its_caller_is_gone(
+    repository: Path, make_control: MakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its versions would be LOADING, and callers told to come back, for ever."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def slow(files: VersionFiles, config: ModelConfig, threads: int) -> OpenedVersion:
+        begun.set()
+        gate.wait()
+        return open_version(files, config, threads)
+
+    monkeypatch.setattr(control, "open_version", slow)
+
+    async def main() -> None:
+        made = make_control(repository, ControlMode.EXPLICIT)
+        call = asyncio.create_task(made.load("tiny"))
+        await asyncio.to_thread(begun.wait)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        gate.set()
+        await made.load("tiny")
+        assert {entry.state for entry in made.catalogue.models["tiny"].values()} == {State.READY}
+
+    run(main())
+
+
+def test_what_nobody_foresaw_fails_one_load_and_no_other(
+    repository: Path, make_control: MakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(files: VersionFiles, config: ModelConfig, threads: int) -> OpenedVersion:
+        if files.version == 2:
+            raise MemoryError("no room")
+        return open_version(files, config, threads)
+
+    monkeypatch.setattr(control, "open_version", full)
+
+    async def main() -> None:
+        made = make_control(repository, ControlMode.NONE)
+        (failure,) = await made.start()
+        assert "MemoryError: no room" in str(failure)
+        states = {number: entry.state for number, entry in made.catalogue.models["tiny"].items()}
+        assert states == {1: State.READY, 2: State.UNAVAILABLE}
+
+    run(main())
+
+
+def test_a_version_that_hangs_is_loaded_anew_though_nothing_has_changed(
+    repository: Path, make_control: MakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        made = make_control(repository, ControlMode.EXPLICIT)
+        await made.load("tiny")
+        first, second = made.catalogue.find("tiny", 1), made.catalogue.find("tiny", 2)
+        monkeypatch.setattr(LoadedVersion, "hangs", property(lambda version: version is second))
+        await made.load("tiny")
+        assert made.catalogue.find("tiny", 1) is first
+        assert made.catalogue.find("tiny", 2) is not second
 
     run(main())
 

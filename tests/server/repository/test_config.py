@@ -75,7 +75,7 @@ parameters [
 ]
 parameters { key: "intra_op_thread_count" value { string_value: "2" } }
 parameters { key: "enable_mem_arena" value { string_value: "0" } }
-parameters { key: "enable_mem_pattern" value { string_value: "0" } }
+parameters { key: "enable_mem_pattern" value { string_value: "1" } }
 parameters { key: "cudnn_conv_algo_search" value { string_value: "HEURISTIC" } }
 default_model_filename: 'own.onnx'
 model_warmup {
@@ -99,7 +99,7 @@ def test_every_setting_is_read() -> None:
         "arena_extend_strategy": "kSameAsRequested",
         "cudnn_conv_algo_search": "HEURISTIC",
     }
-    assert config.runtime == RuntimeOptions({"cpu": ("fp32", "int8")}, 2, "basic", False, False, cuda, True)
+    assert config.runtime == RuntimeOptions({"cpu": ("fp32", "int8")}, 2, "basic", False, True, cuda, True)
     inputs = {
         "input_ids": WarmupInput("INT64", (8,), "random"),
         "attention_mask": WarmupInput("INT64", (8,), "file", "mask.bin"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kniv.server.errors import NotFoundError, NotReadyError, shown
+from kniv.server.changes import Changes
+from kniv.server.errors import NotFoundError, NotReadyError, UnavailableError, shown
 from kniv.server.models.version import Lease, LoadedVersion
 
 
@@ -35,7 +36,7 @@ class VersionEntry:
     @property
     def ready(self) -> bool:
         """Whether it can answer."""
-        return self.loaded is not None
+        return self.loaded is not None and not self.loaded.hangs
 
 
 class Catalogue:
@@ -43,10 +44,19 @@ class Catalogue:
 
     Args:
         default_model: the model of requests that name none; if empty, the first by name that is ready.
+
+    Attributes:
+        models: the models that there are.
+        coming: names of models that the server is about to load as it starts.
+        starting: whether it is not known yet which models there are.
+        changes: told when a model, or a version of it, has changed its state.
     """
 
     def __init__(self, default_model: str = "") -> None:
         self.models: dict[str, dict[int, VersionEntry]] = {}
+        self.coming: set[str] = set()
+        self.starting = False
+        self.changes = Changes()
         self._default = default_model
 
     @property
@@ -54,7 +64,15 @@ class Catalogue:
         """The model of requests that name none."""
         if self._default:
             return self._default
-        return next((name for name in self.names() if any(v.ready for v in self.models[name].values())), "")
+        return next(filter(self.ready, self.names()), "")
+
+    def ready(self, model: str) -> bool:
+        """Whether a version of a model can answer."""
+        return any(entry.ready for entry in self.models.get(model, {}).values())
+
+    def any_ready(self) -> bool:
+        """Whether any model can answer."""
+        return any(map(self.ready, self.models))
 
     def names(self) -> list[str]:
         """Model names, sorted."""
@@ -77,8 +95,13 @@ class Catalogue:
         Raises:
             NotFoundError: no such model or version.
             NotReadyError: it exists but cannot answer now.
+            UnavailableError: the server is starting and has not loaded it yet, or its runs hang.
         """
         name = model or self.default_model
+        if not self.ready(name) and (self.starting or name in self.coming or (not name and self.coming)):
+            raise UnavailableError("the server is starting: the model is not loaded yet")
+        if not name and any(entry.loaded is not None for known in self.models.values() for entry in known.values()):
+            raise UnavailableError("runs of the models hang; another server may answer")
         if not name:
             raise NotReadyError("no model is ready")
         versions = self.versions(name)
@@ -87,9 +110,13 @@ class Catalogue:
             raise NotFoundError(f"model '{name}' has no version {version}; there are: {known}")
         wanted = {version: versions[version]} if version else versions
         for entry in wanted.values():
-            if entry.loaded is not None:
+            if entry.loaded is not None and entry.ready:
                 return entry.loaded
+        if any(entry.loaded is not None for entry in wanted.values()):
+            raise UnavailableError(f"runs of model '{name}' hang; another server may answer")
         number, newest = next(iter(wanted.items()))
+        if newest.state is State.LOADING:
+            raise UnavailableError(f"model '{name}' version {number} is being loaded")
         reason = f": {newest.reason}" if newest.reason else ""
         raise NotReadyError(f"model '{name}' version {number} is not ready ({newest.state}){reason}")
 
@@ -98,6 +125,6 @@ class Catalogue:
 
         Raises:
             NotFoundError: no such model, version or variant.
-            NotReadyError: it exists but cannot answer now.
+            NotReadyError, UnavailableError: it exists but cannot answer now.
         """
         return self.find(model, version).lease(variant)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
+from typing import Any
 
 from kniv.server.errors import NotAllowedError, NotFoundError, RepositoryError, ServeError, shown
 from kniv.server.models.catalogue import Catalogue, State, VersionEntry
@@ -47,10 +48,12 @@ class ModelControl:
         self._options, self._threads, self._device = options, threads, device
         self._overrides: dict[str, ModelConfig] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, names: Iterable[str] | None = None) -> list[ServeError]:
-        """Load models when the server starts; one that cannot be loaded stops no other.
+        """Load models when the server starts, the default one first; one that cannot be loaded stops no other.
+
+        Requests for those that are not there yet are told to come back.
 
         Args:
             names: the models; None for all.
@@ -67,6 +70,10 @@ class ModelControl:
                 if not folder.versions and not folder.problem:
                     log.info("model %s has no version yet; kniv-serve pull may bring one", folder.name)
             names = [folder.name for folder in folders if folder.versions or folder.problem]
+        first = self.catalogue.default_model
+        names = sorted(names, key=lambda name: name != first)
+        self.catalogue.coming, self.catalogue.starting = set(names), False
+        self.catalogue.changes.tell()
         failures = []
         for name in names:
             try:
@@ -74,10 +81,15 @@ class ModelControl:
             except ServeError as error:
                 log.error("model %s cannot be loaded: %s", name, error)
                 failures.append(error)
+            finally:
+                self.catalogue.coming.discard(name)
+                self.catalogue.changes.tell()
         return failures
 
     async def load(self, name: str, override: str | None = None) -> None:
         """Load a model, or bring a loaded one up to what is on disk; versions that have not changed are left alone.
+
+        A load that has begun goes on when its caller is gone, or its version would be in the middle of it for ever.
 
         Args:
             name: the model's.
@@ -90,7 +102,7 @@ class ModelControl:
             RepositoryError: a version could not be loaded; what served before still does.
         """
         self._explicit()
-        await self._load(name, override)
+        await asyncio.shield(self._begin(self._load(name, override)))
 
     async def unload(self, name: str) -> None:
         """Take a model away from new requests; those under way end as they would have.
@@ -157,6 +169,7 @@ class ModelControl:
                     entry.reason = str(error)
                 if not entries:
                     entries.update({f.version: VersionEntry(State.UNAVAILABLE, str(error)) for f in folder.versions})
+                    self.catalogue.changes.tell()
                 raise
             failures = [
                 failure
@@ -188,13 +201,19 @@ class ModelControl:
         log.info("model %s version %d: loading", files.model, files.version)
         try:
             opened = await asyncio.to_thread(open_version, files, config, self._threads)
-        except RepositoryError as error:
-            entry.reason = str(error)
+        except Exception as error:  # whatever a broken model or a full memory brings forth, the others go on
+            failure = error
+            if not isinstance(failure, RepositoryError):
+                failure = RepositoryError(files.folder, f"cannot be loaded: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+            entry.reason = str(failure)
             if entry.loaded is None:
                 entry.state = State.UNAVAILABLE
-            return error
+                self.catalogue.changes.tell()
+            return failure
         before, entry.loaded = entry.loaded, LoadedVersion(opened, self._options)
         entry.state, entry.reason = State.READY, ""
+        self.catalogue.changes.tell()
         log.info("model %s version %d is ready: %s", files.model, files.version, ", ".join(opened.variants))
         if before is not None:
             self._watch(before, None)
@@ -208,7 +227,7 @@ class ModelControl:
             await self._load_version(files, config)
 
     async def _unchanged(self, entry: VersionEntry, files: VersionFiles, config: ModelConfig) -> bool:
-        if entry.loaded is None or entry.loaded.opened.config.message != config.message:
+        if entry.loaded is None or entry.loaded.hangs or entry.loaded.opened.config.message != config.message:
             return False
         now: Snapshot = await asyncio.to_thread(Snapshot.of, files.folder)
         return now == entry.loaded.opened.snapshot
@@ -217,6 +236,7 @@ class ModelControl:
         entry = self.catalogue.models[name][number]
         loaded, entry.loaded = entry.loaded, None
         entry.reason = reason
+        self.catalogue.changes.tell()
         if loaded is None:
             entry.state = State.UNAVAILABLE
             return
@@ -233,6 +253,10 @@ class ModelControl:
                 entry.state = State.UNAVAILABLE
             log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)
 
-        task = asyncio.get_running_loop().create_task(retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._begin(retire())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop alone would not keep it
+        task.add_done_callback(self._tasks.discard)
+        return task

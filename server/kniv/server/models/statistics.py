@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any, TypeVar
 
-from kniv.server.scheduling.engine import Lane
+from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.observe import BatchReport, Observer
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency

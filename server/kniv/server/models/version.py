@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -12,7 +13,10 @@ from kniv.server.models.statistics import CountedRows, Statistics
 from kniv.server.pipeline.annotate import Annotator
 from kniv.server.repository.metadata import Metadata
 from kniv.server.scheduling.engine import Engine
+from kniv.server.scheduling.handle import Lane
+from kniv.server.scheduling.observe import Both, Observer
 from kniv.server.scheduling.policy import BatchLimits, Pool
+from kniv.server.scheduling.trail import Kind, Trail, trails
 from kniv.server.together import together
 
 
@@ -24,11 +28,13 @@ class RunOptions:
         engine: decides which row runs when.
         slots: runs side by side on each device.
         limits: size of a batch.
+        observe: what is to be told, beside the statistics, of a model's version and variant; None for nothing.
     """
 
     engine: Engine
     slots: int
     limits: BatchLimits
+    observe: Callable[[str, int, str], Observer | None] = lambda model, version, variant: None
 
 
 class LoadedVersion:
@@ -44,23 +50,33 @@ class LoadedVersion:
         self.model, self.number = opened.files.model, opened.files.version
         self.statistics = Statistics()
         self.rows: dict[str, CountedRows] = {}
+        self._lanes: list[Lane] = []
         self._annotators: dict[str, Annotator] = {}
         for name, variant in opened.variants.items():
             for device in variant.sessions:
                 options.engine.add_pool(Pool(device, options.slots))
+            also = options.observe(self.model, self.number, name)
             lane = options.engine.lane(
                 f"{self.model}/{self.number}/{name}",
                 variant.sessions,
                 opened.config.batching,
                 replace(options.limits, rows=min(options.limits.rows, opened.config.max_batch_size)),
                 variant.instances,
-                self.statistics,
+                self.statistics if also is None else Both(self.statistics, also),
             )
+            self._lanes.append(lane)
             self.rows[name] = CountedRows(lane, self.statistics)
-            self._annotators[name] = Annotator(opened.labels, opened.encoder, self.rows[name])
+            weights = [session.relation_weight for session in variant.sessions.values()]
+            weight = None if any(one is None for one in weights) else weights[0]
+            self._annotators[name] = Annotator(opened.labels, opened.encoder, self.rows[name], weight)
         self._leases = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether runs of one of its variants do not return, so that it cannot be relied upon."""
+        return any(lane.hangs for lane in self._lanes)
 
     @property
     def default_variant(self) -> str:
@@ -130,3 +146,8 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def trail_on(lease: Lease, kind: Kind, name: str = "") -> Trail:
+    """What is to be told what happens to an item that runs on a version; ``name`` is the caller's for it."""
+    return trails().begin(kind, lease.version.model, lease.version.number, lease.variant, name)

@@ -128,7 +128,7 @@ def read_runtime(message: model_config_pb2.ModelConfig, source: Source) -> Runti
         threads=int(given.get("intra_op_thread_count", "0")),
         graph_level=_LEVELS[level],
         arena=given.get("enable_mem_arena", "1") == "1",
-        memory_pattern=given.get("enable_mem_pattern", "1") == "1",
+        memory_pattern=given.get("enable_mem_pattern", "0") == "1",
         cuda=_cuda(message.optimization, given, source),
         cpu_fallback=given.get("cpu_fallback", "0") == "1",
     )

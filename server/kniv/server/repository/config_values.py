@@ -121,7 +121,7 @@ class RuntimeOptions:
     threads: int = 0
     graph_level: GraphLevel = "all"
     arena: bool = True
-    memory_pattern: bool = True
+    memory_pattern: bool = False
     cuda: Mapping[str, str] = field(default_factory=dict)
     cpu_fallback: bool = False
 

@@ -4,6 +4,7 @@
                          warmup/<file> (optional)
                          <version>/cascade.onnx | cascade-int8.onnx | cascade-fp16.onnx
                                    labels.json  metadata.json  tokenizer.json
+                                   .optimised/ (what the server made of the graphs; may be deleted at any time)
 
 A version is a folder whose name is a positive number without leading zeros; anything else is ignored. So are
 folders whose name begins with a dot, and those that hold neither a configuration nor a version. Links are
@@ -20,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from kniv.server.errors import InvalidRequestError, NotFoundError, RepositoryError, shown
 
 CONFIG = "config.pbtxt"
+CACHE = ".optimised"
 GRAPHS = {"int8": "cascade-int8.onnx", "fp32": "cascade.onnx", "fp16": "cascade-fp16.onnx"}
 # The variant that a graph file under a name of its own is served as.
 OWN_GRAPH = "default"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kniv.server.errors import RepositoryError
 from kniv.server.repository.labels import read_object
-from kniv.server.repository.layout import stays_inside
+from kniv.server.repository.layout import CACHE, stays_inside
 
 SUMS = "SHA256SUMS"
 _METADATA = "metadata.json"
@@ -26,7 +26,8 @@ _MOST_FILES, _DEEPEST = 10_000, 16
 class Snapshot:
     """What a folder held at a moment, by names, sizes, inodes and times, not by content.
 
-    Two are equal if nothing changed between them. Files that links lead to count, folders that links lead to do not.
+    Two are equal if nothing changed between them. Files that links lead to count, folders that links lead to do not,
+    nor does what the server itself keeps beside graphs.
     """
 
     entries: frozenset[tuple[str | int, ...]]
@@ -85,16 +86,21 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str | int, ..
         yield (prefix, error.errno or 0)
         return
     for entry in entries:
+        if entry.name == CACHE:
+            continue
         name = prefix + entry.name
         try:
             own = entry.stat(follow_symlinks=False)
             target = _target(entry) if stat.S_ISLNK(own.st_mode) else own
         except OSError:
             continue  # gone since
+        if stat.S_ISDIR(own.st_mode):
+            # Not its times: its entries tell of all changes but those of what is passed over.
+            yield (name, own.st_ino, own.st_mode)
+            yield from _walk(folder / entry.name, f"{name}/", depth + 1)
+            continue
         # The time of the last change of its data or its rights tells of a file that was given back its old time.
         yield (name, own.st_ino, target.st_mode, target.st_size, target.st_mtime_ns, target.st_ino, target.st_ctime_ns)
-        if stat.S_ISDIR(own.st_mode):
-            yield from _walk(folder / entry.name, f"{name}/", depth + 1)
 
 
 def _target(link: os.DirEntry[str]) -> os.stat_result:

@@ -1,80 +1,149 @@
-"""Who may make administrators' calls: those that change what the server does."""
+"""The door: who calls is found out, and whether it may, before any method runs."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 
 from kniv.server.errors import DeniedError, NotAllowedError, ServeError
+from kniv.server.security.authenticate import Authenticator, Evidence, address_of
+from kniv.server.security.caller import Bounds, Caller, Grant, Proof
+from kniv.server.security.quotas import Quota, Quotas
+from kniv.server.services.handler import Handler, behaviour, replaced
+from kniv.server.services.status import abort
 
-_MOST_BYTES = 4096
+log = logging.getLogger(__name__)
+
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_ANNOTATION, _INFERENCE = "kniv.v1.AnnotationService", "inference.GRPCInferenceService"
+_OPEN_SERVICES = {health.SERVICE_NAME, reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"}
+_OPEN_METHODS = {f"/{_INFERENCE}/ServerLive", f"/{_INFERENCE}/ServerReady"}  # probes, as those of Health
+_ADMIN_METHODS = {f"/{_INFERENCE}/RepositoryModelLoad", f"/{_INFERENCE}/RepositoryModelUnload"}
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """The guard of the administrators' calls on one listener.
+class Visit:
+    """A caller during one call.
 
     Attributes:
-        digest: SHA-256 of the token that such a call must carry; None for none. The token itself is not kept.
-        elsewhere: whether another listener serves these calls, and this one none.
+        caller: who it is.
+        key: what all its calls have in common.
+        quota: what it uses.
+        elsewhere: whether administrators' calls are served by another listener.
     """
 
-    digest: bytes | None = None
+    caller: Caller
+    key: tuple[str, str]
+    quota: Quota
     elsewhere: bool = False
 
-    @classmethod
-    def of(cls, token_file: Path | None, *, elsewhere: bool) -> Access:
-        """The guard that the settings ask for.
-
-        Args:
-            token_file: holds the token, blanks around it apart; None for no token.
-            elsewhere: whether another listener serves these calls.
+    def require(self, grant: Grant) -> None:
+        """Let the caller pass if it may do this here.
 
         Raises:
-            ServeError: the file cannot be read, is too large, or holds no token of visible ASCII characters.
+            NotAllowedError: this is served by another listener.
+            ForbiddenError: the caller may not do this.
+            DeniedError: nor is it known, and might be allowed to if it were.
         """
-        if token_file is None:
-            return cls(None, elsewhere)
-        try:
-            with token_file.open("rb") as file:
-                content = file.read(_MOST_BYTES + 1)
-        except OSError as error:
-            raise ServeError(f"--admin-token-file: {token_file} cannot be read: {error.strerror}") from error
-        token = content.strip()
-        if len(content) > _MOST_BYTES or not token or any(not 0x21 <= byte <= 0x7E for byte in token):
-            raise ServeError(
-                f"--admin-token-file: {token_file} must hold one token of visible ASCII characters, "
-                f"in at most {_MOST_BYTES} bytes"
-            )
-        return cls(_digest(token), elsewhere)
-
-    def check(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
-        """Let an administrator's call pass.
-
-        Args:
-            metadata: the call's.
-
-        Raises:
-            NotAllowedError: these calls are served by another listener.
-            DeniedError: the call does not carry the token.
-        """
-        if self.elsewhere:
+        if grant is Grant.ADMIN and self.elsewhere:
             raise NotAllowedError("administrators' calls are served on the port that --admin-port names, not here")
-        if self.digest is None:
-            return
-        given = [value for key, value in metadata or () if key == "authorization"]
-        if not given:
-            raise DeniedError("this is an administrator's call: it needs the metadata 'authorization: Bearer TOKEN'")
-        text = given[0] if isinstance(given[0], bytes) else given[0].encode()
-        scheme, _, token = text.partition(b" ")
-        # Digests have one length, so that the comparison's time tells nothing of the token.
-        right = hmac.compare_digest(_digest(token.strip()), self.digest)
-        if len(given) > 1 or scheme.lower() != b"bearer" or not right:
-            raise DeniedError("the metadata 'authorization' does not carry the administrators' token")
+        if grant not in self.caller.grants and self.caller.proof is Proof.NONE:
+            raise DeniedError(
+                "TOKEN_MISSING", f"this call needs the grant '{grant}': send the metadata 'authorization: Bearer TOKEN'"
+            )
+        self.caller.require(grant)
 
 
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
+_VISIT: ContextVar[Visit] = ContextVar("visit")
+_NOBODY = Visit(Caller(), ("", ""), Quota(Bounds(), 1.0, time.monotonic))
+
+
+def visit() -> Visit:
+    """The caller of the call that is being served; outside of any call one who may do nothing."""
+    return _VISIT.get(_NOBODY)
+
+
+def grant_of(method: str) -> Grant | None:
+    """What a caller needs for a method, by its full name; None for what is open to all."""
+    service = method[1:].partition("/")[0]
+    if service in _OPEN_SERVICES or method in _OPEN_METHODS:
+        return None
+    if service == _ANNOTATION:
+        return Grant.ANNOTATE
+    if service == _INFERENCE and method not in _ADMIN_METHODS:
+        return Grant.INFER
+    return Grant.ADMIN  # and whatever may be added without a thought of this
+
+
+class Access(grpc.aio.ServerInterceptor):
+    """The guard of one listener.
+
+    Args:
+        authenticator: finds out who calls.
+        quotas: what each caller uses.
+        elsewhere: whether another listener serves administrators' calls, and this one none.
+    """
+
+    def __init__(self, authenticator: Authenticator, quotas: Quotas, *, elsewhere: bool) -> None:
+        self._authenticator, self._quotas, self._elsewhere = authenticator, quotas, elsewhere
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Put the guard before a method, a coroutine as all that need a grant are; one that is not there needs none."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        grant = grant_of(method)
+        if handler is None or grant is None:
+            return handler
+        inner = behaviour(handler)
+
+        async def guarded(request: Any, context: _Context) -> Any:
+            try:
+                visit = self._let_in(context, grant, method)
+                with visit.quota.call():
+                    _VISIT.set(visit)  # for the task of this one call, so that it need not be undone
+                    return await inner(request, context)
+            except ServeError as error:
+                await abort(context, error)
+
+        return replaced(handler, guarded)
+
+    def _let_in(self, context: _Context, grant: Grant, method: str) -> Visit:
+        """Who makes a call, if it may.
+
+        Raises:
+            ServeError: it may not.
+        """
+        try:
+            caller = self._authenticator.caller(_evidence(context))
+            visit = Visit(caller, self._quotas.key(caller), self._quotas.of(caller), self._elsewhere)
+            visit.require(grant)
+        except ServeError as error:
+            log.info("%s: a call of %s is refused: %s", address_of(context.peer()), method, error)
+            raise
+        if grant is Grant.ADMIN:
+            log.info("%s by %s at %s", method, caller, address_of(context.peer()))
+        return visit
+
+
+def _evidence(context: _Context) -> Evidence:
+    metadata = context.invocation_metadata() or ()
+    shown = context.auth_context()
+    names = [*shown.get("x509_subject_alternative_name", ()), *shown.get("x509_common_name", ())]
+    return Evidence(
+        [value for key, value in metadata if key == "authorization"],
+        [name.decode("utf-8", "replace") for name in names],
+        context.peer(),
+    )

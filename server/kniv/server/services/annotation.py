@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TypeAlias
 
 import grpc
@@ -18,19 +18,21 @@ from kniv.server.errors import (
     InvalidRequestError,
     OverloadedError,
     ServeError,
-    StoppingError,
 )
 from kniv.server.models.catalogue import Catalogue
-from kniv.server.models.version import Lease
+from kniv.server.models.version import Lease, trail_on
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Sentence, sentences
 from kniv.server.pipeline.types import Timings
+from kniv.server.scheduling.trail import Kind, Outcome, following
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services import convert
+from kniv.server.services.access import visit
+from kniv.server.services.ending import Ending, Lifetime
 from kniv.server.services.items import Items
 from kniv.server.services.offsets import Ruler, to_code_points
-from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary, urgency_of
-from kniv.server.services.status import item_status
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, heard, unary, urgency_of
+from kniv.server.services.status import abort, item_status
 from kniv.server.services.stream import AnnotationStream, StreamLimits
 from kniv.server.together import together
 from kniv.v1 import annotation_pb2 as wire
@@ -54,11 +56,13 @@ class ServiceLimits:
     Attributes:
         inputs, characters: texts, and characters of all of them, in one AnnotateText call.
         stream: what one stream may hold.
+        lifetime: how long it lasts.
     """
 
     inputs: int = 1024
     characters: int = 1 << 18
     stream: StreamLimits = field(default_factory=StreamLimits)
+    lifetime: Lifetime = field(default_factory=Lifetime)
 
 
 class AnnotationService:
@@ -118,17 +122,19 @@ class AnnotationService:
 
     async def stream_annotations(self, _requests: object, context: Context) -> None:
         """Annotate turns and documents as they come."""
-        ends = Wire(context, calls.StreamAnnotationsRequest)
+        lifetime, expires = self._limits.lifetime, visit().caller.expires
         try:
-            first = await self._unless_draining(ends.read())
-            if first is not None:
-                await self._serve(first, ends)
+            async with Ending(self._draining, lifetime, expires) as ending:
+                ends = Wire(context, calls.StreamAnnotationsRequest, ending.touch)
+                first = await _unless_over(ends.read(), ending)
+                if first is not None:
+                    await self._serve(first, ends, ending)
         except ClientGoneError:
-            log.info("a client went away before its stream had ended")
+            log.info("%s went away before its stream had ended", visit().caller)
         except ServeError as error:
             await abort(context, error)
 
-    async def _serve(self, first: Request, ends: Wire[Request]) -> None:
+    async def _serve(self, first: Request, ends: Wire[Request], ending: Ending) -> None:
         """Serve a stream whose first message has come."""
         if first.WhichOneof("message") != "configuration":
             raise InvalidRequestError("message", "a stream's first message must be its configuration")
@@ -150,7 +156,7 @@ class AnnotationService:
 
         items = Items(options.unit, turns, limits.open_documents, ordered, lease)
         caller = replace(urgency_of(ends.context, patient=True), level=options.priority)
-        stream = AnnotationStream(options, caller, items, ordered, limits, ends.read, write, self._draining)
+        stream = AnnotationStream(options, caller, items, ordered, limits, ends.read, write, ending.stop)
         try:
             served_all = await stream.run(configured)
         except ExceptionGroup as failures:
@@ -159,7 +165,7 @@ class AnnotationService:
             log.exception("a stream failed")
             raise InferenceError("internal error; the server's log has it") from failures
         if not served_all:
-            raise StoppingError("the server is stopping; send what has no answer yet to another")
+            raise ending.error
 
     async def list_models(self, request: calls.ListModelsRequest, context: Context) -> calls.ListModelsResponse:
         """List the models by name, a page at a time."""
@@ -180,18 +186,6 @@ class AnnotationService:
         full = request.view != model_pb2.MODEL_VIEW_BASIC
         return calls.GetModelResponse(model=convert.model_of(name, self._catalogue.versions(name), full))
 
-    async def _unless_draining(self, read: Awaitable[Request | None]) -> Request | None:
-        """A stream's first message, unless the server stops before it comes."""
-        first, stop = asyncio.ensure_future(read), asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait({first, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                raise StoppingError("the server is stopping; configure the stream with another")
-            return first.result()
-        finally:
-            first.cancel()
-            stop.cancel()
-
     async def _input(
         self,
         message: calls.TextInput,
@@ -202,6 +196,18 @@ class AnnotationService:
         urgency: Urgency,
     ) -> tuple[calls.TextResult, list[Timings]]:
         """Annotate one text of a call; its error stays its own."""
+        with following(trail_on(lease, Kind.TEXT)) as trail:
+            return await self._text(message, place, options, lease, share, replace(urgency, trail=trail))
+
+    async def _text(
+        self,
+        message: calls.TextInput,
+        place: int,
+        options: convert.Options,
+        lease: Lease,
+        share: asyncio.Semaphore,
+        urgency: Urgency,
+    ) -> tuple[calls.TextResult, list[Timings]]:
         text, ruler, model = message.text, Ruler(options.unit), convert.reference(lease)
         ruler.feed(text)
 
@@ -219,18 +225,36 @@ class AnnotationService:
                 predicates = tuple(to_code_points(starts, text, options.unit, f"inputs[{place}].predicates"))
             previous = message.previous_text if message.HasField("previous_text") else None
             ask = Ask(options.tasks, previous or None, predicates, urgency)
+            began = monotonic()
             cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
+            urgency.trail.segmented(began, monotonic(), text, len(cut))
             work = [annotate(one, index, ruler.measure(one.start)) for index, one in enumerate(cut)]
             found = await together(work)
         except (OverloadedError, DeadlineError):
             raise  # of the call, not of this text
         except ServeError as error:
+            urgency.trail.ended(Outcome.FAILED, error)
             return calls.TextResult(error=item_status(error)), []
-        except Exception:
+        except Exception as error:
+            urgency.trail.ended(Outcome.FAILED, error)
             log.exception("a text could not be annotated")
             return calls.TextResult(error=item_status(InferenceError("internal error; the server's log has it"))), []
         annotation = calls.TextAnnotation(sentences=[one for one, _ in found])
         return calls.TextResult(annotation=annotation), [timings for _, timings in found]
+
+
+async def _unless_over(read: Awaitable[Request | None], ending: Ending) -> Request | None:
+    """A stream's first message, unless the stream is to end before it comes."""
+    first, stop = asyncio.ensure_future(read), asyncio.ensure_future(ending.stop.wait())
+    first.add_done_callback(heard)
+    try:
+        await asyncio.wait({first, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            raise ending.error
+        return first.result()
+    finally:
+        first.cancel()
+        stop.cancel()
 
 
 def _ordered(configuration: calls.StreamConfiguration) -> bool:

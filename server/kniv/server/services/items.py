@@ -11,17 +11,22 @@ from time import perf_counter
 from typing import Any
 
 from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError, shown
-from kniv.server.models.version import Lease
+from kniv.server.models.version import Lease, trail_on
 from kniv.server.pipeline.segment import Segmenter
 from kniv.server.pipeline.types import Timings
+from kniv.server.scheduling.trail import NO_TRAIL, Kind, Outcome, Trail
+from kniv.server.services.history import History
 from kniv.server.services.offsets import Ruler, Unit
 from kniv.v1 import annotation_service_pb2 as calls
 
 REMEMBERED = 1 << 16  # names of ended items, so that a name used twice is noticed
 LONGEST_NAME = 256
-LONGEST_CONTEXT = 1 << 14  # characters of a turn that are kept as context; the model reads some 50 subwords of them
-REVISABLE = 16  # turns back that a revision still finds the context of its time
 _OFFSET_LIMIT = (1 << 31) - 1
+_OUTCOMES = {
+    calls.OUTCOME_COMPLETE: Outcome.COMPLETE,
+    calls.OUTCOME_CANCELLED: Outcome.CANCELLED,
+    calls.OUTCOME_SUPERSEDED: Outcome.SUPERSEDED,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -34,10 +39,12 @@ class Item:
         outcome: set once the item ends early (cancelled, superseded).
         error: set once the item failed.
         arrival: its place among the stream's turns; a revision has that of the turn it replaces.
+        context_only: it was to be remembered, not annotated.
         whole: all its sentences have been begun.
         pending: sentences begun and not yet out.
         sent: timings of the sentences that are out.
         work: annotations that an early end cancels.
+        trail: told what happens to it.
     """
 
     reference: calls.ItemReference
@@ -48,12 +55,14 @@ class Item:
     arrived: float = field(default_factory=perf_counter)
     outcome: calls.Outcome = calls.OUTCOME_COMPLETE
     error: ServeError | None = None
+    context_only: bool = False
     whole: bool = False
     ended: bool = False
     begun: int = 0
     pending: int = 0
     sent: list[Timings] = field(default_factory=list)
     work: set[asyncio.Future[Any]] = field(default_factory=set)
+    trail: Trail = NO_TRAIL
 
     @property
     def wanted(self) -> bool:
@@ -80,6 +89,8 @@ class Item:
     def end(self) -> None:
         """All has been said about it: keep no more than its name and revision."""
         self.ended = True
+        outcome = Outcome.FAILED if self.error is not None else _OUTCOMES[self.outcome]
+        self.trail.ended(outcome, self.error)
         self.lease.release()
         self.ruler.clear()
         self.sent = []
@@ -131,7 +142,7 @@ class Items:
     def __init__(
         self, unit: Unit, context_turns: int, open_documents: int, ordered: bool, lease: Callable[[], Lease]
     ) -> None:
-        self._unit, self._context_turns = unit, context_turns
+        self._unit, self._history = unit, History(context_turns)
         self._open_documents, self._ordered, self._lease = open_documents, ordered, lease
         self._live: set[Item] = set()
         self._turns: OrderedDict[str, Item] = OrderedDict()
@@ -139,7 +150,6 @@ class Items:
         # Name of each document of which nothing more is wanted, to whether its further chunks are to be ignored.
         self._ended_documents: OrderedDict[str, bool] = OrderedDict()
         self._arrivals = 0
-        self._history: dict[int, str] = {}  # final turns by arrival, the oldest first
 
     def turn(self, message: calls.Turn) -> tuple[Item, str | None]:
         """Take in a turn; an older revision that is still on its way is superseded.
@@ -170,12 +180,26 @@ class Items:
         self._arrivals += 1
         arrival = before.arrival if before is not None else self._arrivals
         reference = calls.ItemReference(turn_id=message.turn_id, revision=message.revision)
-        item = self._begun(Item(reference, message.speaker, Ruler(self._unit), lease, arrival))
+        trail = NO_TRAIL if message.context_only else trail_on(lease, Kind.TURN, message.turn_id)
+        item = self._begun(Item(reference, message.speaker, Ruler(self._unit), lease, arrival, trail=trail))
         self._turns[message.turn_id] = item
         self._turns.move_to_end(message.turn_id)
         if len(self._turns) > REMEMBERED:
             self._turns.popitem(last=False)
-        return item, self._context(item, message)
+        context = self._history.before(arrival)
+        if not message.is_partial:
+            self._history.add(arrival, message.text)
+        return item, context
+
+    def remember(self, message: calls.Turn) -> None:
+        """Take in a turn that only gives context: it has ended before it began.
+
+        Raises:
+            ServeError: as :meth:`turn`.
+        """
+        item, _ = self.turn(message)
+        item.context_only = True
+        self.end(item)
 
     def document(self, message: calls.DocumentChunk) -> Document | None:
         """The document of a chunk, opened by its first and closed by its last.
@@ -205,7 +229,8 @@ class Items:
             self._forget_document(name, ignored=True)
             raise
         reference = calls.ItemReference(document_id=name)
-        opened = Document(self._begun(Item(reference, "", Ruler(self._unit), lease)))
+        trail = trail_on(lease, Kind.DOCUMENT, name)
+        opened = Document(self._begun(Item(reference, "", Ruler(self._unit), lease, trail=trail)))
         self._documents[name] = opened
         return self._ended(name) if message.last else opened
 
@@ -225,8 +250,8 @@ class Items:
         if reference.WhichOneof("item") == "turn_id" and reference.turn_id in self._turns:
             item = self._turns[reference.turn_id]
             if not reference.HasField("revision") or reference.revision == item.reference.revision:
-                if not item.ended:
-                    self._history.pop(item.arrival, None)
+                if item.context_only or (item.wanted and not item.ended):
+                    self._history.remove(item.arrival)
                 item.drop(calls.OUTCOME_CANCELLED)
             return None
         name = reference.document_id
@@ -234,6 +259,9 @@ class Items:
             self._documents[name].item.drop(calls.OUTCOME_CANCELLED)
             return self._ended(name, ignored=True)
         if name in self._ended_documents:
+            for item in self._live:  # all of it has come; it may not have been annotated yet
+                if item.reference.document_id == name:
+                    item.drop(calls.OUTCOME_CANCELLED)
             return None
         raise NotFoundError(f"cancellation.item: the stream has no item {shown(reference.turn_id or name)}")
 
@@ -245,6 +273,7 @@ class Items:
     def release(self) -> None:
         """Give up the models that items still hold: the stream is over."""
         for item in self._live:
+            item.trail.ended(Outcome.ABANDONED)
             item.lease.release()
 
     def _begun(self, item: Item) -> Item:
@@ -270,20 +299,6 @@ class Items:
         if len(self._documents) >= self._open_documents:
             problem = f"{self._open_documents} documents are open; end one before opening another"
             raise InvalidRequestError("document_chunk.document_id", problem)
-
-    def _context(self, item: Item, message: calls.Turn) -> str | None:
-        """The turns that arrived before this one; this one joins them if it is final and says something."""
-        before = [text for arrival, text in self._history.items() if arrival < item.arrival]
-        context = " ".join(before[-self._context_turns :]) if self._context_turns else ""
-        if not message.is_partial:
-            known = item.arrival in self._history
-            if not message.text.strip():
-                self._history.pop(item.arrival, None)
-            elif known or item.arrival > min(self._history, default=0):
-                self._history[item.arrival] = message.text[-LONGEST_CONTEXT:]
-                kept = sorted(self._history)[-(self._context_turns + REVISABLE) :]
-                self._history = {arrival: self._history[arrival] for arrival in kept}
-        return context or None
 
 
 def _check_name(field_name: str, name: str) -> None:

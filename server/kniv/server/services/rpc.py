@@ -10,14 +10,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from kniv.server.errors import InvalidRequestError, ServeError, StoppingError
+from kniv.server.scheduling.policy import Account
 from kniv.server.scheduling.urgency import Urgency
-from kniv.server.services.status import CODES, rpc_status
+from kniv.server.services.access import visit
+from kniv.server.services.status import abort
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Method: TypeAlias = Callable[[Any, Context], Awaitable[Any]]
@@ -61,23 +63,31 @@ class Wire(Generic[M]):
     Args:
         context: the call.
         kind: type of its requests.
+        touch: told of each message that has come or gone.
     """
 
-    def __init__(self, context: Context, kind: type[M]) -> None:
-        self.context, self._kind = context, kind
+    def __init__(self, context: Context, kind: type[M], touch: Callable[[], None] = lambda: None) -> None:
+        self.context, self._kind, self._touch = context, kind, touch
+        self._quota = visit().quota
 
     async def read(self) -> M | None:
-        """The next request, None at the client's half-close.
+        """The next request, None at the client's half-close; not before the caller's rates allow it.
 
         Raises:
             InvalidRequestError: it cannot be parsed.
             ClientGoneError: nothing can be read any more.
         """
+        # Before the message is taken, so that none is lost when the stream ends while it waits.
+        await self._quota.pace()
         try:
             content = await self.context.read()
         except Exception as error:
             raise ClientGoneError from error
-        return None if content is grpc.aio.EOF else parsed(self._kind, content)
+        self._touch()
+        if content is grpc.aio.EOF:
+            return None
+        self._quota.spend(len(content))
+        return parsed(self._kind, content)
 
     async def write(self, response: bytes) -> None:
         """Put a response on the wire.
@@ -89,6 +99,7 @@ class Wire(Generic[M]):
             await self.context.write(response)
         except Exception as error:
             raise ClientGoneError from error
+        self._touch()
 
 
 async def incoming(
@@ -107,11 +118,11 @@ async def incoming(
     try:
         while not stop.done():
             request = asyncio.ensure_future(read())
+            request.add_done_callback(heard)
             try:
                 await asyncio.wait({request, stop}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                if not request.done():
-                    request.cancel()
+                request.cancel()
             if not request.done():
                 break
             try:
@@ -127,15 +138,29 @@ async def incoming(
         stop.cancel()
 
 
+def heard(work: asyncio.Future[Any]) -> None:
+    """Take note of how work ended, so that asyncio does not complain of a failure that came after its stream's end."""
+    if not work.cancelled():
+        work.exception()
+
+
 def urgency_of(context: Context, *, patient: bool) -> Urgency:
     """How the rows of a call stand among others: each call is a client of its own, and its deadline theirs.
+
+    What bounds the rows of all calls of its caller is their account.
 
     Args:
         context: the call.
         patient: whether it waits for room, as streams do, instead of being refused.
     """
-    left = context.time_remaining()
-    return Urgency(client=object(), deadline=inf if left is None else monotonic() + left, patient=patient)
+    left, bounds = context.time_remaining(), visit().quota.bounds
+    bounded = bounds.rows or bounds.bytes
+    return Urgency(
+        client=object(),
+        account=Account(visit().key, bounds.rows, bounds.bytes) if bounded else None,
+        deadline=inf if left is None else monotonic() + left,
+        patient=patient,
+    )
 
 
 def unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
@@ -148,6 +173,7 @@ def unary(method: Method, kind: type[Message]) -> grpc.RpcMethodHandler[Any, Any
 
     async def handle(content: bytes, context: Context) -> bytes:
         try:
+            visit().quota.admit(len(content))
             response: Message | bytes = await method(parsed(kind, content), context)
             return response if isinstance(response, bytes) else response.SerializeToString()
         except ServeError as error:
@@ -167,11 +193,3 @@ def parsed(kind: type[M], content: bytes) -> M:
     except DecodeError as error:
         problem = "cannot be parsed: it is no protobuf message of its type, or a string in it is no UTF-8"
         raise InvalidRequestError("message", problem) from error
-
-
-async def abort(context: Context, error: ServeError) -> NoReturn:
-    """End a call with the status of an error and its details."""
-    status = rpc_status(error)
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(CODES[status.code], status.message, details)
-    raise AssertionError("abort returned")

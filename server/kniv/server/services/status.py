@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -11,6 +13,7 @@ from kniv.server.errors import (
     ConflictError,
     DeadlineError,
     DeniedError,
+    ForbiddenError,
     InferenceError,
     InvalidRequestError,
     NotAllowedError,
@@ -20,14 +23,15 @@ from kniv.server.errors import (
     RepositoryError,
     ServeError,
     StoppingError,
+    StreamOverError,
+    UnavailableError,
     UnsupportedError,
 )
 from kniv.v1 import status_pb2 as kniv_status
 
 _DOMAIN = "kniv.v1"
 
-CODES = {code.value[0]: code for code in grpc.StatusCode}
-
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 _CODES: tuple[tuple[type[ServeError], int], ...] = (
     (InvalidRequestError, code_pb2.INVALID_ARGUMENT),
     (NotFoundError, code_pb2.NOT_FOUND),
@@ -36,12 +40,14 @@ _CODES: tuple[tuple[type[ServeError], int], ...] = (
     (NotAllowedError, code_pb2.FAILED_PRECONDITION),
     # The caller is unknown, whether it brought no token or a wrong one; PERMISSION_DENIED is for known ones.
     (DeniedError, code_pb2.UNAUTHENTICATED),
+    (ForbiddenError, code_pb2.PERMISSION_DENIED),
     (UnsupportedError, code_pb2.UNIMPLEMENTED),
     # Asked to load what is broken on disk: of no use to repeat before somebody has mended it.
     (RepositoryError, code_pb2.FAILED_PRECONDITION),
     (OverloadedError, code_pb2.RESOURCE_EXHAUSTED),
     (DeadlineError, code_pb2.DEADLINE_EXCEEDED),
     (StoppingError, code_pb2.UNAVAILABLE),
+    (UnavailableError, code_pb2.UNAVAILABLE),
     (InferenceError, code_pb2.INTERNAL),
 )
 
@@ -53,11 +59,19 @@ def rpc_status(error: ServeError) -> status_pb2.Status:
     if isinstance(error, InvalidRequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.problem)
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError | UnavailableError):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(round(error.retry_after * 1e9))
+        status.details.append(_packed(retry))
+    if isinstance(error, OverloadedError):
         info = error_details_pb2.ErrorInfo(reason=error.reason.upper(), domain=_DOMAIN)
-        status.details.extend([_packed(retry), _packed(info)])
+        status.details.append(_packed(info))
+    if isinstance(error, DeniedError | StreamOverError):
+        status.details.append(_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN)))
+    if isinstance(error, ForbiddenError):
+        lacking = {"grant": error.grant}
+        info = error_details_pb2.ErrorInfo(reason="GRANT_MISSING", domain=_DOMAIN, metadata=lacking)
+        status.details.append(_packed(info))
     return status
 
 
@@ -65,6 +79,14 @@ def _packed(message: Message) -> AnyMessage:
     detail = AnyMessage()
     detail.Pack(message)
     return detail
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServeError) -> NoReturn:
+    """End a call with the status of an error and its details."""
+    status = rpc_status(error)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(_BY_NUMBER[status.code], status.message, details)
+    raise AssertionError("abort returned")
 
 
 def item_status(error: ServeError) -> kniv_status.Status:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TypeAlias
 
-from kniv.server.errors import InferenceError, InvalidRequestError, ServeError
+from kniv.server.errors import InferenceError, InvalidRequestError, ServeError, StoppingError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Segmenter, Sentence
 from kniv.server.pipeline.types import SentenceAnnotation
@@ -24,6 +25,7 @@ from kniv.server.services import convert
 from kniv.server.services.inbox import Inbox
 from kniv.server.services.items import Document, Item, Items
 from kniv.server.services.offsets import to_code_points
+from kniv.server.services.rpc import heard, incoming
 from kniv.server.services.status import item_status
 from kniv.server.services.turnstile import Turnstile
 from kniv.v1 import annotation_service_pb2 as calls
@@ -114,6 +116,9 @@ class AnnotationStream:
                 reader = group.create_task(self._reader())
                 async with asyncio.TaskGroup() as sentences:
                     await self._worker(sentences)
+                for document in self._items.open_documents():  # the server stopped before their last chunk came
+                    document.item.fail(StoppingError("the stream ended before this document did; send it anew"))
+                    await self._end(document.item)
                 await self._outbox.put(None)
         finally:
             self._items.release()
@@ -125,31 +130,18 @@ class AnnotationStream:
 
     async def _reader(self) -> bool:
         """Read to the end; whether that was the client's, not the server's."""
-        heard_all = False
-        stop = asyncio.create_task(self._draining.wait())
+        heard_all = True
         try:
-            while not stop.done():
-                next_message = asyncio.ensure_future(self._read())
-                try:
-                    await asyncio.wait({next_message, stop}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not next_message.done():
-                        next_message.cancel()
-                if not next_message.done():
-                    break
-                try:
-                    message = next_message.result()
-                except InvalidRequestError as error:
-                    await self._refuse(None, error)
-                    continue
-                if message is None:
-                    heard_all = True
-                    for document in self._items.open_documents():
-                        await self._inbox.put(self._end_of(document), 0)
-                    break
-                await self._take(message)
-        finally:
-            stop.cancel()
+            async with aclosing(incoming(self._read, self._draining)) as messages:
+                async for message in messages:
+                    if isinstance(message, InvalidRequestError):
+                        await self._refuse(None, message)
+                    else:
+                        await self._take(message)
+            for document in self._items.open_documents():
+                await self._inbox.put(self._end_of(document), 0)
+        except StoppingError:
+            heard_all = False
         await self._inbox.close()
         return heard_all
 
@@ -175,10 +167,13 @@ class AnnotationStream:
             await self._refuse(_reference(message), error)
 
     async def _take_turn(self, turn: calls.Turn) -> None:
+        if turn.context_only:
+            self._items.remember(turn)
+            return
         predicates = self._predicates(turn)
         item, previous = self._items.turn(turn)
         item.ruler.feed(turn.text)
-        ask = self._ask(previous, predicates, final=not turn.is_partial)
+        ask = self._ask(item, previous, predicates, final=not turn.is_partial)
         await self._inbox.put(_Work(item, Segmenter(), ask, last=True, text=turn.text), turn.ByteSize())
 
     async def _take_chunk(self, chunk: calls.DocumentChunk) -> None:
@@ -187,7 +182,7 @@ class AnnotationStream:
             work = _Work(
                 document.item,
                 document.segmenter,
-                self._ask(),
+                self._ask(document.item),
                 chunk.last,
                 document=document,
                 content=chunk.content,
@@ -196,12 +191,13 @@ class AnnotationStream:
 
     def _end_of(self, document: Document) -> _Work:
         """What ends a document whose last chunk never came."""
-        return _Work(document.item, document.segmenter, self._ask(), last=True, document=document)
+        return _Work(document.item, document.segmenter, self._ask(document.item), last=True, document=document)
 
     def _ask(
-        self, previous: str | None = None, predicates: tuple[int, ...] | None = None, *, final: bool = True
+        self, item: Item, previous: str | None = None, predicates: tuple[int, ...] | None = None, *, final: bool = True
     ) -> Ask:
-        return Ask(self._options.tasks, previous, predicates, replace(self._caller, final=final))
+        urgency = replace(self._caller, final=final, trail=item.trail)
+        return Ask(self._options.tasks, previous, predicates, urgency)
 
     def _predicates(self, turn: calls.Turn) -> tuple[int, ...] | None:
         """Offsets of the caller's predicates in the turn's text, in code points."""
@@ -240,14 +236,18 @@ class AnnotationStream:
                 work.item.fail(error)
                 return []
             work.item.ruler.feed(text)
+        began = monotonic()
         if len(text) < _LONG:
-            return work.segmenter.feed(text, work.last)
-        return await asyncio.to_thread(work.segmenter.feed, text, work.last)
+            found = work.segmenter.feed(text, work.last)
+        else:
+            found = await asyncio.to_thread(work.segmenter.feed, text, work.last)
+        work.item.trail.segmented(began, monotonic(), text, len(found))
+        return found
 
     async def _sentence(self, item: Item, sentence: Sentence, index: int, start: int, ask: Ask, ticket: int) -> None:
         """Annotate one sentence and put it out; ``start`` is its offset in the caller's unit."""
         work = asyncio.ensure_future(item.lease.annotator.annotate(sentence, index, ask))
-        work.add_done_callback(_heard)
+        work.add_done_callback(heard)
         item.work.add(work)
         if not item.wanted:
             work.cancel()
@@ -305,12 +305,6 @@ class AnnotationStream:
 
     async def _refuse(self, reference: calls.ItemReference | None, error: ServeError) -> None:
         await self._outbox.put(Response(error=calls.ItemError(item=reference, error=item_status(error))))
-
-
-def _heard(work: asyncio.Future[SentenceAnnotation]) -> None:
-    """Take note of how work ended, so that asyncio does not complain of a failure that came after its stream's end."""
-    if not work.cancelled():
-        work.exception()
 
 
 def _reference(message: Request) -> calls.ItemReference | None:

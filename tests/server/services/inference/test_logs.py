@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from kniv.server.errors import InvalidRequestError, UnsupportedError
-from kniv.server.services.inference.logs import change_log_settings, log_settings, trace_setting
+from kniv.server.services.inference.logs import change_log_settings, log_settings
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +88,3 @@ def test_a_setting_at_fault_is_named(values: dict[str, Any], name: str) -> None:
 def test_where_logs_go_is_not_for_callers(values: dict[str, str]) -> None:
     with pytest.raises(UnsupportedError, match="standard error"):
         change(**values)
-
-
-def test_tracing_is_off_and_stays_so() -> None:
-    assert trace_setting(pb.TraceSettingRequest()).settings["trace_level"].value == ["OFF"]
-    request = pb.TraceSettingRequest()
-    request.settings["trace_level"].value.append("TIMESTAMPS")
-    with pytest.raises(UnsupportedError, match="not traced"):
-        trace_setting(request)

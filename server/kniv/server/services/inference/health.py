@@ -13,12 +13,12 @@ def server_ready(catalogue: Catalogue, mode: ControlMode, draining: bool) -> boo
     """Whether requests should be sent here.
 
     A server that draws no requests before it has a model, and is given its models by requests, would wait for
-    ever: where callers load models, it is ready without one.
+    ever: where callers load models, it is ready without one, once those that it loads at the start have been tried.
     """
     if draining:
         return False
-    entries = (entry for name in catalogue.names() for entry in catalogue.versions(name).values())
-    return mode is ControlMode.EXPLICIT or any(entry.ready for entry in entries)
+    started = not (catalogue.starting or catalogue.coming)
+    return catalogue.any_ready() or (mode is ControlMode.EXPLICIT and started)
 
 
 def model_ready(request: pb.ModelReadyRequest, catalogue: Catalogue) -> pb.ModelReadyResponse:

@@ -12,8 +12,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from kniv.server.errors import InvalidRequestError
 from kniv.server.models.catalogue import Catalogue
-from kniv.server.models.version import Lease
+from kniv.server.models.version import Lease, trail_on
 from kniv.server.scheduling.row import Row
+from kniv.server.scheduling.trail import Kind, following
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.inference.outputs import Answers, asked_for, outputs_of
 from kniv.server.services.inference.parameters import named, version_of, wishes_of
@@ -81,7 +82,9 @@ class Work:
             InferenceError: the model failed on a row.
             OverloadedError, DeadlineError: there was no room for a row, or its time was up.
         """
-        await self._lease.version.rows[self._lease.variant].submit_all(self._rows(), self._urgency)
+        with following(trail_on(self._lease, Kind.RAW, self._id)) as trail:
+            urgency = replace(self._urgency, trail=trail)
+            await self._lease.version.rows[self._lease.variant].submit_all(self._rows(), urgency)
         return await _aside(self.size, lambda: self._packed(in_stream))
 
     def _rows(self) -> list[Row[None]]:

@@ -1,4 +1,4 @@
-"""LogSettings and TraceSetting.
+"""LogSettings.
 
 Triton switches its levels one by one; here, as in Python's logging, a level brings all the more severe ones.
 """
@@ -64,19 +64,6 @@ def change_log_settings(request: pb.LogSettingsRequest) -> None:
         )
     level = min((least for name, least in _SWITCHES.items() if on[name]), default=_SILENT)
     _logger.setLevel(logging.DEBUG if verbose else level)
-
-
-def trace_setting(request: pb.TraceSettingRequest) -> pb.TraceSettingResponse:
-    """The trace settings, none of which can be changed: requests are not traced.
-
-    Raises:
-        UnsupportedError: the request changes a setting.
-    """
-    if request.settings:
-        raise UnsupportedError("settings: requests are not traced, so that there is nothing to set")
-    response = pb.TraceSettingResponse()
-    response.settings["trace_level"].value.append("OFF")
-    return response
 
 
 def _expect(name: str, value: pb.LogSettingsRequest.SettingValue, kind: str) -> None:

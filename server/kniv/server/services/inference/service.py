@@ -11,23 +11,27 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from kniv.server.errors import InferenceError, ServeError, StoppingError, UnsupportedError
+from kniv.server.errors import InferenceError, ServeError, UnsupportedError
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
-from kniv.server.services.access import Access
+from kniv.server.security.caller import Grant
+from kniv.server.services.access import visit
+from kniv.server.services.ending import Ending, Lifetime
 from kniv.server.services.inference import admin, logs
 from kniv.server.services.inference.health import model_ready, server_ready
 from kniv.server.services.inference.infer import InferenceLimits, admit
 from kniv.server.services.inference.metadata import model_config, model_metadata, server_metadata
 from kniv.server.services.inference.statistics import model_statistics
 from kniv.server.services.inference.stream import InferenceStream
-from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, abort, unary, urgency_of
+from kniv.server.services.inference.tracing import Sampling, Tracing
+from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, unary, urgency_of
+from kniv.server.services.status import abort
 
 log = logging.getLogger(__name__)
 
 _DESCRIPTOR = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVICE = _DESCRIPTOR.full_name
-_USUAL_LIMITS = InferenceLimits()
+_USUAL_LIMITS, _USUAL_LIFETIME = InferenceLimits(), Lifetime()
 
 
 class InferenceService:
@@ -37,8 +41,10 @@ class InferenceService:
         catalogue: the models.
         control: loads and unloads them.
         draining: set when the server is about to stop.
-        access: guard of the calls that change what the server does.
         limits: what raw requests may ask for.
+        lifetime: how long streams last.
+        leaving: set when requests are to go elsewhere; ``draining`` if it is None.
+        sampling: of traces; None if none are made.
     """
 
     def __init__(
@@ -46,13 +52,16 @@ class InferenceService:
         catalogue: Catalogue,
         control: ModelControl,
         draining: asyncio.Event,
-        access: Access,
         limits: InferenceLimits = _USUAL_LIMITS,
+        lifetime: Lifetime = _USUAL_LIFETIME,
+        leaving: asyncio.Event | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
+        self._tracing = Tracing(sampling)
+        self._leaving = leaving or draining
         self._catalogue, self._control, self._draining = catalogue, control, draining
-        self._access = access
         self._admit = partial(admit, catalogue=catalogue, limits=limits)
-        self._limits = limits
+        self._limits, self._lifetime = limits, lifetime
         self._calls = Calls()
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -67,8 +76,8 @@ class InferenceService:
             "ModelStatistics": _plain(partial(model_statistics, catalogue=self._catalogue)),
             "ModelInfer": self._infer,
             "RepositoryIndex": _awaited(partial(admin.repository_index, control=self._control)),
-            "RepositoryModelLoad": self._guarded(_awaited(partial(admin.load, control=self._control))),
-            "RepositoryModelUnload": self._guarded(_awaited(partial(admin.unload, control=self._control))),
+            "RepositoryModelLoad": _awaited(partial(admin.load, control=self._control)),
+            "RepositoryModelUnload": _awaited(partial(admin.unload, control=self._control)),
             "LogSettings": self._log_settings,
             "TraceSetting": self._trace_setting,
         }
@@ -85,7 +94,7 @@ class InferenceService:
         await self._calls.idle()
 
     def _server_ready(self) -> pb.ServerReadyResponse:
-        ready = server_ready(self._catalogue, self._control.mode, self._draining.is_set())
+        ready = server_ready(self._catalogue, self._control.mode, self._leaving.is_set())
         return pb.ServerReadyResponse(ready=ready)
 
     async def _infer(self, request: pb.ModelInferRequest, context: Context) -> bytes:
@@ -96,41 +105,33 @@ class InferenceService:
             work.release()
 
     async def _stream(self, _requests: object, context: Context) -> None:
-        wire = Wire(context, pb.ModelInferRequest)
         calls = partial(self._admit, caller=urgency_of(context, patient=True))
-        stream = InferenceStream(calls, self._limits, wire.read, wire.write, self._draining)
         try:
-            if not await stream.run():
-                raise StoppingError("the server is stopping; send what has no answer yet to another")
+            async with Ending(self._draining, self._lifetime, visit().caller.expires) as ending:
+                wire = Wire(context, pb.ModelInferRequest, ending.touch)
+                stream = InferenceStream(calls, self._limits, wire.read, wire.write, ending.stop)
+                if not await stream.run():
+                    raise ending.error
         except ServeError as error:
             await abort(context, error)
         except ExceptionGroup as failures:
             if failures.subgroup(ClientGoneError) is None:
                 log.exception("a stream of raw requests failed")
                 await abort(context, InferenceError("internal error; the server's log has it"))
-            log.info("a client went away before its stream had ended")
+            log.info("%s went away before its stream had ended", visit().caller)
 
     async def _log_settings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
         if request.settings:
-            self._access.check(context.invocation_metadata())
+            visit().require(Grant.ADMIN)
             logs.change_log_settings(request)
         return logs.log_settings()
 
     async def _trace_setting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:
         if request.settings:
-            self._access.check(context.invocation_metadata())
+            visit().require(Grant.ADMIN)
         if request.model_name:
             self._catalogue.versions(request.model_name)
-        return logs.trace_setting(request)
-
-    def _guarded(self, method: Method) -> Method:
-        """The method, for administrators alone."""
-
-        async def guarded(request: Any, context: Context) -> Any:
-            self._access.check(context.invocation_metadata())
-            return await method(request, context)
-
-        return guarded
+        return self._tracing.settings(request)
 
 
 def _plain(answer: Callable[[Any], Any]) -> Method:

@@ -1,0 +1,1 @@
+"""Benchmark of the graphs on a GPU."""

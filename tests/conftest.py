@@ -1,0 +1,8 @@
+"""How properties are tested: they are held to what they say, never to how long a busy machine takes for an example."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("kniv", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kniv")
