@@ -57,7 +57,7 @@ def sent() -> dict[str, bytes]:
 def lines() -> str:
     """The directives."""
     serving, not_serving = message(SERVING).hex(), message(NOT_SERVING).hex()
-    rules = ["option tcp-check", "tcp-check connect"]
+    rules = ["option tcp-check"]
     for what, content in sent().items():
         rules += [f"# {what}", f"tcp-check send-binary {content.hex()}"]
     rules += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -18,7 +19,7 @@ def table() -> str:
     for name, field in ServeSettings.model_fields.items():
         value = field.get_default(call_default_factory=True)
         empty = value is None or value is PydanticUndefined or value in ("", [])
-        default = "" if empty else f"`{value}`"
+        default = "" if empty else f"`{json.dumps(value) if isinstance(value, list) else value}`"
         rows.append(f"| `--{name.replace('_', '-')}` | `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 

@@ -208,9 +208,8 @@ def test_with_tls_on_both_sides(tmp_path: Path) -> None:
     both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
     text = CONFIGURATION.read_text(encoding="utf-8")
     text = text.replace('"${KNIV_BIND}" proto h2', f'"${{KNIV_BIND}}" ssl crt {both} alpn h2')
-    text = text.replace(
-        "default-server proto h2", f"default-server ssl verify required ca-file {files.ca} verifyhost localhost alpn h2"
-    )
+    tls = f"ssl verify required ca-file {files.ca} verifyhost localhost alpn h2 check-alpn h2"
+    text = text.replace("default-server proto h2", f"default-server {tls}")
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(text, encoding="utf-8")
     credentials = tls_credentials(ca_file=files.ca)

@@ -76,8 +76,17 @@ async def unbroken(server: Server, turns: int) -> list[str]:
     return acts
 
 
-def test_an_old_stream_is_opened_anew(start_server: StartServer, server: Server, make_client: Any) -> None:
-    limited = start_server(*SERVED, "--stream-age-seconds", "0.2")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["--stream-age-seconds", "0.2"], id="stream"),
+        pytest.param(["--connection-age-seconds", "0.2", "--connection-grace-seconds", "0.2"], id="connection"),
+    ],
+)
+def test_a_stream_goes_on_over_the_next_when_it_is_old(
+    start_server: StartServer, server: Server, make_client: Any, flags: list[str]
+) -> None:
+    limited = start_server(*SERVED, *flags)
 
     async def scenario() -> None:
         talk = Talk()
@@ -87,14 +96,14 @@ def test_an_old_stream_is_opened_anew(start_server: StartServer, server: Server,
                 await talk.hear(talk.sent - 3)
             acts = await talk.finish()
         assert acts == await unbroken(server, talk.sent)
-        while not talk.losses.empty():
-            error = talk.losses.get().error
-            assert error.code == "UNAVAILABLE" and "as old as streams may get" in str(error)
+        errors = [talk.losses.get().error for _ in range(talk.losses.qsize())]
+        assert {error.code for error in errors} == {"UNAVAILABLE"}
+        assert all("as old as streams may get" in str(error) for error in errors) == ("--stream-age-seconds" in flags)
 
     asyncio.run(scenario())
 
 
-def test_an_idle_stream_is_opened_anew_for_the_next_turn(
+def test_a_stream_goes_on_over_the_next_when_there_is_something_to_say_again(
     start_server: StartServer, server: Server, make_client: Any
 ) -> None:
     limited = start_server(*SERVED, "--stream-idle-seconds", "0.2")

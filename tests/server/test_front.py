@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from pydantic import ValidationError
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from kniv.server.front import Front
@@ -44,3 +45,25 @@ def test_a_drain_waits_for_calls_of_administrators_too(caplog: pytest.LogCapture
 
     with caplog.at_level(logging.INFO):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", [0.0, 1e6])
+def test_grpc_takes_the_least_and_the_most_of_what_may_be_set(end: float) -> None:
+    settings = ServeSettings(
+        port=0,
+        connection_age_seconds=end,
+        connection_grace_seconds=end,
+        connection_idle_seconds=end,
+        ping_interval_seconds=end or 1e-3,
+        message_bytes=(1 << 31) - 1 if end else 1024,
+    )
+    with pytest.raises(ValidationError):
+        ServeSettings.model_validate({"connection_age_seconds": end * 1.01 or -1.0})
+
+    async def main() -> None:
+        control: Any = SimpleNamespace(mode=ControlMode.EXPLICIT)
+        served = Front(settings, Catalogue(""), control, asyncio.Event())
+        assert await served.start()
+        await served.drain(60, asyncio.Event())
+
+    asyncio.run(main())

@@ -66,7 +66,6 @@ class Front:
         live: Callable[[], bool] = lambda: True,
         telemetry: Telemetry = _NO_TELEMETRY,
     ) -> None:
-        self.draining = draining
         self._leaving = asyncio.Event()
         self._settings = settings
         warn_of_openness(settings, settings.host)

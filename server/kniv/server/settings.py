@@ -67,7 +67,7 @@ class ServeSettings(TelemetrySettings, SecuritySettings, BaseSettings):
     stream_sentences: int = Field(64, ge=1, description="sentences in flight of one stream or call")
     call_inputs: int = Field(1024, ge=1, description="texts in one AnnotateText call")
     call_characters: int = Field(1 << 18, ge=1, description="characters of all texts in one AnnotateText call")
-    message_bytes: int = Field(8 << 20, ge=1024, description="largest message accepted, in bytes")
+    message_bytes: int = Field(8 << 20, ge=1024, le=(1 << 31) - 1, description="largest message accepted, in bytes")
     lame_duck_seconds: float = Field(
         0.0, ge=0, description="time after SIGTERM in which calls are still taken, so that balancers see NOT_SERVING"
     )

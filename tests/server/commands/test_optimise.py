@@ -65,6 +65,15 @@ def test_half_precision_is_a_variant_of_its_own(version: Path, repository: Path)
     assert "is there already" in invoke(repository, "tiny", "--fp16")[2]
 
 
+def test_a_graph_that_cannot_be_halved_says_why(version: Path, repository: Path, tmp_path: Path) -> None:
+    target = tmp_path / "half.onnx"
+    status, _, told = invoke(repository, version / "cascade-int8.onnx", "--fp16", "--output", target)
+    assert (status, "cannot be put into FP16: the graph is quantised" in told, target.exists()) == (1, True, False)
+    assert invoke(repository, version / "cascade.onnx", "--output", target)[0] == 0
+    _, _, told = invoke(repository, target, "--fp16", "--output", target)
+    assert "cannot be put into FP16: the graph has been rewritten before" in told
+
+
 def test_fixed_ranges_make_an_int8_variant(version: Path, repository: Path) -> None:
     target = version / "cascade-int8.onnx"
     target.unlink()

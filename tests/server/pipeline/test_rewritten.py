@@ -57,7 +57,7 @@ def as_published(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Session]:
 
     def plain(path: Path) -> Session:
         with monkeypatch.context() as context:
-            context.setattr("kniv.server.runtime.session.prepared", lambda path: path)
+            context.setattr("kniv.server.runtime.session.prepared", lambda path, digest: path)
             return Session(path)
 
     return plain

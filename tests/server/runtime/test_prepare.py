@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -68,6 +69,12 @@ def test_a_damaged_entry_is_made_anew(graph: Path, rewritings: list[Path], damag
     assert len(rewritings) == 2
     assert entries(graph) == [again]
     assert {node.name for node in Session(graph)._session.get_overridable_initializers()} == {"tasks"}
+
+
+def test_a_digest_that_is_known_gives_the_same_key(graph: Path) -> None:
+    with graph.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    assert cache.key_of(graph, digest) == cache.key_of(graph) != cache.key_of(graph, "0" * 64)
 
 
 def test_what_is_no_file_of_ours_is_passed_over(graph: Path, tmp_path: Path) -> None:
@@ -191,7 +198,7 @@ def test_a_rewritten_graph_that_cannot_be_loaded_leaves_its_source_serving(
 ) -> None:
     from kniv.server.runtime import session
 
-    monkeypatch.setattr(session, "prepared", lambda path: b"no graph")
+    monkeypatch.setattr(session, "prepared", lambda path, digest: b"no graph")
     assert answers(Session(graph)).keys() == set(OUTPUTS)
     assert "runs as it is" in caplog.text
 

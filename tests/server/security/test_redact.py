@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import logging
 from pathlib import Path
+
+import pytest
 
 from kniv.server.errors import RepositoryError
 from kniv.server.security.redact import Redaction
@@ -50,3 +54,36 @@ def test_a_chain_without_end_is_cut() -> None:
 def test_what_speaks_of_files_is_told_in_full() -> None:
     assert "labels.json: is missing" in logged(RepositoryError(Path("labels.json"), "is missing"))
     assert "No such file" in logged(FileNotFoundError(2, "No such file or directory"))
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_nothing_of_a_task_or_callback_is_told_but_its_end(debug: bool) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(Redaction())
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+
+    async def fail(text: str) -> None:
+        raise ValueError(text)
+
+    def give_up(future: asyncio.Future[str]) -> None:
+        raise KeyError(future.result())
+
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(CANARY)
+        answer.add_done_callback(give_up)
+        asyncio.create_task(fail(CANARY), name=CANARY)  # noqa: RUF006  # nobody hears of it
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    try:
+        asyncio.run(main(), debug=debug)
+        gc.collect()
+    finally:
+        logger.removeHandler(handler)
+    said = stream.getvalue()
+    assert "Task exception was never retrieved" in said and "Exception in callback" in said
+    assert "builtins.ValueError" in said and "builtins.KeyError" in said
+    assert CANARY not in said

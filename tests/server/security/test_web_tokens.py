@@ -136,7 +136,10 @@ def test_a_token_that_was_changed_is_refused() -> None:
     refusal(f"{head}.{part(claims(scope='kniv:admin'))}.{signature}")
 
 
-@pytest.mark.parametrize("token", ["..", "a.b.c", "x" * 9000 + "..", "é.é.é"])
+DEEP = base64.urlsafe_b64encode(b"[" * 3000).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("token", ["..", "a.b.c", "x" * 9000 + "..", "é.é.é", f"{DEEP}.a.b"])
 def test_nonsense_is_refused(token: str) -> None:
     with pytest.raises(DeniedError):
         caller_of(token, KEYS, RULES)

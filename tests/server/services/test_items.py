@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError
-from kniv.server.services.items import Document, Items
+from kniv.server.errors import ConflictError, InferenceError, InvalidRequestError, NotFoundError
+from kniv.server.services.item import Document
+from kniv.server.services.items import Items
 from kniv.server.services.offsets import Unit
 from kniv.v1 import annotation_service_pb2 as calls
 
@@ -115,3 +116,33 @@ def test_an_ordered_stream_has_one_item_open_at_a_time() -> None:
             refused()
     document(stream, "d", b"", True)
     stream.turn(calls.Turn(turn_id="1"))
+
+
+def test_a_turn_that_becomes_final_late_gives_context_at_its_place() -> None:
+    stream = items(context_turns=2)
+    stream.turn(calls.Turn(turn_id="1", text="On", is_partial=True))
+    assert stream.turn(calls.Turn(turn_id="2", text="Two."))[1] is None
+    assert stream.turn(calls.Turn(turn_id="1", text="One.", revision=1))[1] is None
+    assert stream.turn(calls.Turn(turn_id="3", text="Three."))[1] == "One. Two."
+    assert stream.turn(calls.Turn(turn_id="2", text="Two!", revision=1))[1] == "One."
+
+
+def test_a_turn_gives_no_context_once_it_is_cancelled_in_time() -> None:
+    stream = items()
+
+    def context(name: str) -> str | None:
+        return stream.turn(calls.Turn(turn_id=name, text="?", is_partial=True))[1]
+
+    failed, _ = stream.turn(calls.Turn(turn_id="1", text="One."))
+    failed.fail(InferenceError("the run failed"))
+    stream.cancel(calls.ItemReference(turn_id="1"))
+    assert context("a") == "One."
+    ended, _ = stream.turn(calls.Turn(turn_id="2", text="Two."))
+    stream.end(ended)
+    stream.cancel(calls.ItemReference(turn_id="2"))
+    assert context("b") == "Two."
+    stream.turn(calls.Turn(turn_id="3", text="Three."))
+    stream.cancel(calls.ItemReference(turn_id="3"))
+    assert context("c") == "Two."
+    stream.turn(calls.Turn(turn_id="3", text="Three!", revision=1))
+    assert context("d") == "Three!"

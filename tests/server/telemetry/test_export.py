@@ -22,8 +22,12 @@ def test_spans_that_nobody_takes_give_way_to_newer_ones(
     monkeypatch.setattr(export, "_SPANS_A_SENDING", SENDING)
     made = 10 * MOST
     with collecting(answering=False) as collector:
-        telemetry = FullTelemetry(TelemetrySettings(otlp_endpoint=collector.endpoint, otlp_timeout_seconds=60))
-        spans = telemetry._spans
+        settings = TelemetrySettings(
+            otlp_endpoint=collector.endpoint, otlp_timeout_seconds=60, otlp_interval_seconds=3600
+        )
+        telemetry = FullTelemetry(settings)
+        spans, processor = telemetry._spans, telemetry._exports.processor
+        assert processor is not None
 
         def record(number: int) -> None:
             context, parent = spans.begin(str(number), Context())
@@ -35,6 +39,10 @@ def test_spans_that_nobody_takes_give_way_to_newer_ones(
         for number in range(SENDING, made):
             record(number)
         collector.answers.set()
+        assert processor.force_flush()
+        told = [int(span.name) for span in collector.spans()]
+        first, last = told[:-MOST], told[-MOST:]
+        assert last == [*range(made - MOST, made)]
+        assert 1 <= len(first) <= SENDING and first == [*range(len(first))]
         asyncio.run(telemetry.close())
-        assert [int(span.name) for span in collector.spans()] == [*range(SENDING), *range(made - MOST, made)]
     assert 1 <= len([line for line in caplog.messages if "Queue full" in line]) < 10

@@ -105,17 +105,20 @@ def _write(path: Path, target: Path, fp16: bool, int8: bool) -> None:
     started = perf_counter()
     done = rewrite(path, _calibration(path) if int8 else None, fp16)
     exact = _is_float(done)
-    wanted = "half" if fp16 else "int8"
-    if (fp16 or int8) and not any(report.name == wanted and report.places for report in done.report):
-        raise RepositoryError(path, f"cannot be put into {'FP16' if fp16 else 'INT8'}: {done.report[-1].note}")
+    if fp16 or int8:
+        step, precision = ("half", "FP16") if fp16 else ("int8", "INT8")
+        # A graph that has been rewritten before has no report but that it has.
+        made = next((report for report in done.report if report.name == step), done.report[0])
+        if made.name != step or not made.places:
+            raise RepositoryError(path, f"cannot be put into {precision}: {made.note}")
     # It takes its place once it is proved: it may be that of a file that is in use, or of the source itself.
     with TemporaryDirectory(dir=target.parent, prefix=".") as work:
-        made = Path(work) / target.name
-        write_model(done.model, made)
-        _tell(path, target, made, done, perf_counter() - started)
-        if not _proved(path, made, exact and not fp16):
+        written = Path(work) / target.name
+        write_model(done.model, written)
+        _tell(path, target, written, done, perf_counter() - started)
+        if not _proved(path, written, exact and not fp16):
             raise typer.Exit(1)
-        made.replace(target)
+        written.replace(target)
 
 
 def _calibration(path: Path) -> Calibrate:

@@ -17,7 +17,7 @@ def token(
     grant: Annotated[
         list[Grant] | None, typer.Option("--grant", help="What it may do, annotate by default; may be repeated.")
     ] = None,
-    days: Annotated[int, typer.Option("--days", min=0, help="Days until it expires; 0 for never.")] = 0,
+    days: Annotated[int, typer.Option("--days", min=0, max=36_500, help="Days until it expires; 0 for never.")] = 0,
 ) -> None:
     """Make a token: its line for --callers-file goes to standard output; itself, this once, to standard error."""
     from kniv.server.security.roster import new_token

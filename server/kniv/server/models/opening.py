@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os.path import relpath
 
 from tritonclient.grpc import model_config_pb2
 
@@ -77,13 +78,13 @@ def open_version(files: VersionFiles, config: ModelConfig, threads: int) -> Open
             or warm-up run fails.
     """
     snapshot = Snapshot.of(files.folder)
-    verify(files.folder)
+    digests = verify(files.folder)
     labels, limits = Labels.load(files.labels), Metadata.load(files.metadata)
     variants: dict[str, OpenedVariant] = {}
     with ThreadPoolExecutor(1) as beside:  # a tokenizer takes half as long to read as a graph
         reading = beside.submit(Encoder, files.tokenizer, limits)
         for placement in config.placements:
-            for name, session in _place(files, config, placement, threads):
+            for name, session in _place(files, config, placement, threads, digests):
                 session.check(labels, reading.result().vocabulary, limits.max_subwords)
                 check_signature(config, session.inputs, session.outputs)
                 warm(session, config.warmup, files.folder.parent)
@@ -97,7 +98,7 @@ def open_version(files: VersionFiles, config: ModelConfig, threads: int) -> Open
 
 
 def _place(
-    files: VersionFiles, config: ModelConfig, placement: Placement, threads: int
+    files: VersionFiles, config: ModelConfig, placement: Placement, threads: int, digests: Mapping[str, str]
 ) -> Iterator[tuple[str, Session]]:
     """The sessions of one instance group, the default variant's first."""
     options = config.runtime
@@ -112,10 +113,11 @@ def _place(
     devices = [Device(kind, index) for index in placement.gpus] or [Device(kind)]
     try:
         for name, path in config.graphs(files, kind).items():
+            digest = digests.get(relpath(path, files.folder), "")
             for device in devices:
-                yield name, Session(path, device, settings)
+                yield name, Session(path, device, settings, digest)
     except DeviceError as error:
         if not options.cpu_fallback:
             raise
         log.warning("model %s version %d falls back to CPU: %s", files.model, files.version, error)
-        yield from _place(files, config, Placement("cpu", (), placement.count), threads)
+        yield from _place(files, config, Placement("cpu", (), placement.count), threads, digests)

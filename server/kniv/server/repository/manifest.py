@@ -47,16 +47,20 @@ class Snapshot:
         return cls(frozenset(entries))
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path) -> dict[str, str]:
     """Compare files with their checksums: those of ``SHA256SUMS``, and those of ``metadata.json`` that are there.
 
     Args:
         folder: a version's. Without either list nothing is compared.
 
+    Returns:
+        SHA-256 of the files that were compared, by name.
+
     Raises:
         RepositoryError: a file is not what its checksum says, is missing though ``SHA256SUMS`` lists it, or a list
             is malformed or names a file outside of the folder.
     """
+    compared: dict[str, str] = {}
     for name, (expected, source) in _listed(folder).items():
         path = folder / name
         try:
@@ -74,6 +78,8 @@ def verify(folder: Path) -> None:
         if found != expected:
             problem = f"has SHA-256 {found[:12]}…, but {source} says {expected[:12]}…; copy the version again"
             raise RepositoryError(path, problem)
+        compared[name] = found
+    return compared
 
 
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str | int, ...]]:

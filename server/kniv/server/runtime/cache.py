@@ -29,13 +29,18 @@ _DIGITS = 24  # of a key or digest: 96 bits
 _ABANDONED = 600.0  # seconds without a write after which its writer has been killed
 
 
-def key_of(path: Path) -> str:
+def key_of(path: Path, digest: str = "") -> str:
     """A key of a graph's content and of everything that has a say in how it is rewritten.
+
+    Args:
+        path: the graph.
+        digest: its SHA-256, if that is known.
 
     Raises:
         OSError: the file cannot be read.
     """
-    return hashlib.sha256((_digest(path) + _code()).encode()).hexdigest()[:_DIGITS]
+    content = digest[:_DIGITS] or _digest(path)
+    return hashlib.sha256((content + _code()).encode()).hexdigest()[:_DIGITS]
 
 
 def find(path: Path, key: str) -> Path | None:

@@ -24,11 +24,15 @@ log = logging.getLogger(__name__)
 _LARGEST = (1 << 31) - (1 << 20)  # bytes of a protobuf message, some left for what ONNX Runtime adds
 
 
-def prepared(path: Path) -> bytes | Path:
+def prepared(path: Path, digest: str = "") -> bytes | Path:
     """A graph after all passes that fit it, made now or kept from before; see :mod:`kniv.server.graphs.pipeline`.
 
     A graph that cannot be rewritten is left as it is: one too large for a protobuf message, with weights in other
     files, like no graph that the passes know, or no graph at all.
+
+    Args:
+        path: the graph.
+        digest: its SHA-256, if that is known.
 
     Returns:
         Where the graph lies; or itself, serialised, where it could not be kept on disk.
@@ -36,7 +40,7 @@ def prepared(path: Path) -> bytes | Path:
     if not path.is_file():
         return path  # ONNX Runtime says what is wrong with it
     try:
-        key = cache.key_of(path)
+        key = cache.key_of(path, digest)
         found = cache.find(path, key)
         return _made(path, key) if found is None else _entry(path, found)
     except Exception as error:  # of a graph like no other that we know; it may run all the same

@@ -63,6 +63,7 @@ class Session:
         path: the graph; what runs is it after the passes that fit it.
         device: where to run.
         settings: how to run.
+        digest: the graph's SHA-256, if that is known.
 
     Attributes:
         inputs, outputs: the graph's as published.
@@ -74,9 +75,11 @@ class Session:
             is not there.
     """
 
-    def __init__(self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS) -> None:
+    def __init__(
+        self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS, digest: str = ""
+    ) -> None:
         self.path, self.device = path, device
-        self._session = _opened(path, device, settings)
+        self._session = _opened(path, device, settings, digest)
         self.inputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_inputs()}
         known = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
         self.outputs = {name: tensor for name, tensor in known.items() if name not in (*RELATIONS, WEIGHT)}
@@ -134,7 +137,7 @@ class Session:
         everything = (*OUTPUTS, *self._relations())
         try:
             outputs = self.run(ids, mask, np.array([1, 0]), everything)
-            for name in everything:  # heads can be run without the others
+            for name in OUTPUTS:  # heads can be run without the others
                 self.run(ids, mask, np.array([1, 0]), (name,))
             self.run(long, np.ones_like(long), np.array([0]), everything)
         except Exception as error:
@@ -171,8 +174,8 @@ def _flags(outputs: tuple[str, ...]) -> NDArray[np.bool_]:
     return np.array([task in asked for task in TASKS])
 
 
-def _opened(path: Path, device: Device, settings: SessionSettings) -> ort.InferenceSession:
-    graph = prepared(path)
+def _opened(path: Path, device: Device, settings: SessionSettings, digest: str) -> ort.InferenceSession:
+    graph = prepared(path, digest)
     try:
         return open_session(path, graph, device, settings)
     except DeviceError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
 from kniv.server.scheduling.device import Device
 from kniv.server.scheduling.entry import Entry, State
@@ -96,4 +95,4 @@ class Dispatched:
 
     def due(self) -> float:
         """When to look for overdue ones next; ``inf`` if nothing is watched."""
-        return self._watchdog.due() if self._batches else inf
+        return self._watchdog.due()

@@ -92,7 +92,8 @@ class Scheduler:
 
     def waiting(self, lane: str) -> dict[int, int]:
         """Rows that wait in each level of a lane."""
-        return {number: level.count for number, level in self._lanes[lane].levels.items()}
+        known = self._lanes.get(lane)
+        return {number: level.count for number, level in known.levels.items()} if known else {}
 
     def has_lane(self, name: str) -> bool:
         """Whether a lane is there: from its adding until it is closed and empty."""

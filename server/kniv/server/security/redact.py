@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 
 from kniv.server.errors import RepositoryError
@@ -10,6 +11,8 @@ from kniv.server.errors import RepositoryError
 # Messages of these speak of files and addresses; those of all others may quote what was being worked on.
 _PLAIN = (RepositoryError, OSError)
 _DEEPEST = 4  # of causes
+# asyncio's lines show futures with their results and errors, and callbacks with their arguments.
+_SHOWS_VALUES, _VALUE = "asyncio", re.compile(r"[<(\n]")
 
 
 class Redaction(logging.Filter):
@@ -23,6 +26,8 @@ class Redaction(logging.Filter):
         if record.exc_info and record.exc_info[1] is not None:
             record.exc_text = _without_messages(record.exc_info[1])
             record.exc_info = None
+        if record.name == _SHOWS_VALUES:
+            record.msg, record.args = _VALUE.split(record.getMessage(), maxsplit=1)[0], ()
         return True
 
 

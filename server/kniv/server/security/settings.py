@@ -8,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from kniv.server.security.caller import Grant
 
+_MOST_SECONDS = 1e6  # gRPC takes milliseconds in 32 bits
+
 
 class SecuritySettings(BaseModel):
     """Transport, callers and their bounds; a part of :class:`kniv.server.settings.ServeSettings`."""
@@ -67,16 +69,22 @@ class SecuritySettings(BaseModel):
         0.0, ge=0, description="time without a message either way after which a stream is ended; 0 for none"
     )
     connection_age_seconds: float = Field(
-        0.0, ge=0, description="age, give or take a tenth, at which a connection takes no new calls; 0 for none"
+        0.0,
+        ge=0,
+        le=_MOST_SECONDS,
+        description="age, give or take a tenth, at which a connection takes no new calls; 0 for none",
     )
     connection_grace_seconds: float = Field(
-        300.0, ge=0, description="time that calls on a connection of that age have to finish"
+        300.0, ge=0, le=_MOST_SECONDS, description="time that calls on a connection of that age have to finish"
     )
     connection_idle_seconds: float = Field(
-        0.0, ge=0, description="time without a call after which a connection is closed; 0 for none"
+        0.0, ge=0, le=_MOST_SECONDS, description="time without a call after which a connection is closed; 0 for none"
     )
     ping_interval_seconds: float = Field(
-        300.0, gt=0, description="time between two pings of a client; one that keeps to less is sent away"
+        300.0,
+        gt=0,
+        le=_MOST_SECONDS,
+        description="time between two pings of a client; one that keeps to less is sent away",
     )
     log_texts: bool = Field(
         False, description="whether the messages of unexpected errors are logged, which may quote callers' texts"

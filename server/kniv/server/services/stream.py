@@ -23,7 +23,8 @@ from kniv.server.pipeline.types import SentenceAnnotation
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services import convert
 from kniv.server.services.inbox import Inbox
-from kniv.server.services.items import Document, Item, Items
+from kniv.server.services.item import Document, Item
+from kniv.server.services.items import Items
 from kniv.server.services.offsets import to_code_points
 from kniv.server.services.rpc import heard, incoming
 from kniv.server.services.status import item_status

@@ -43,9 +43,6 @@ class Exports:
     Attributes:
         readers: collect the metrics.
         processor: takes finished spans; None where none are sent.
-
-    Raises:
-        OSError: the port of the metrics cannot be listened on.
     """
 
     def __init__(self, settings: TelemetrySettings) -> None:
@@ -112,7 +109,7 @@ class Exports:
 
 
 class _Once:
-    """Shuts an exporter down once, which lets the sending under way fail, and makes no other."""
+    """Lets an exporter be shut down once: the sending under way fails then, and no other is begun."""
 
     def __init__(self, counts: Counts, **options: Any) -> None:
         super().__init__(**options)

@@ -34,9 +34,6 @@ class FullTelemetry(Telemetry):
 
     Args:
         settings: where to.
-
-    Raises:
-        OSError: the port of the metrics cannot be listened on.
     """
 
     def __init__(self, settings: TelemetrySettings) -> None:
@@ -74,7 +71,11 @@ class FullTelemetry(Telemetry):
         return self._lanes.setdefault(fresh.name, fresh)
 
     def watch(self, engine: Engine, catalogue: Catalogue) -> None:
-        """Tell of these from now on."""
+        """Tell of these from now on.
+
+        Raises:
+            OSError: the port of the metrics cannot be listened on.
+        """
         read = readings(engine, catalogue, self._calls, self._lanes, self._exports)
         for metric in known.METRICS:
             if metric.kind is known.Kind.HISTOGRAM:

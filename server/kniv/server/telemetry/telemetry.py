@@ -29,18 +29,18 @@ class Telemetry:
         return None
 
     def watch(self, engine: Engine, catalogue: Catalogue) -> None:
-        """Tell of these from now on."""
+        """Tell of these from now on.
+
+        Raises:
+            OSError: the port of the metrics cannot be listened on.
+        """
 
     async def close(self) -> None:
         """Send what has not been sent, as far as that takes no more than a moment."""
 
 
 def telemetry_of(settings: TelemetrySettings) -> Telemetry:
-    """The telemetry that the settings ask for.
-
-    Raises:
-        OSError: the port of the metrics cannot be listened on.
-    """
+    """The telemetry that the settings ask for."""
     if not settings.otlp_endpoint and settings.metrics_port is None:
         return Telemetry()
     from kniv.server.telemetry.full import FullTelemetry  # late: OpenTelemetry is not needed otherwise
