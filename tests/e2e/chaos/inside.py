@@ -28,7 +28,7 @@ from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 from kniv.server.scheduling.row import Ints
 from kniv.server.services.inference.infer import Work
 from kniv.server.services.inference.stream import InferenceStream
-from kniv.server.services.items import Document, Item
+from kniv.server.services.item import Document, Item
 from kniv.server.services.rpc import Wire
 from kniv.server.services.stream import AnnotationStream
 from kniv.server.settings import ServeSettings
