@@ -6,9 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 Draw = Callable[[dict[str, Any], Any], None]
 
 _STYLE: Any = {
@@ -23,6 +20,9 @@ _STYLE: Any = {
 
 def picture(path: Path, draw: Draw, result: dict[str, Any]) -> None:
     """Draw a result into an SVG file."""
+    import matplotlib as mpl  # a benchmark's figures need no picture, nor do their tests
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8, 3.2), layout="constrained")
         draw(result, figure)
