@@ -23,22 +23,27 @@ from kniv.server.runtime.providers import CPU, SessionSettings, open_session
 TORCH = "PyTorch FP32"
 # What is asked of ours: the five heads; all of them but roles; roles alone; the dialog act alone.
 ALL = "all"
+DISABLED = ["SkipLayerNormFusion"]  # as the server's sessions have it; it is no part of their options
 PARTS = {"rest": ("pos", "ner", "dep", "cls"), "roles": ("srl",), "act": ("cls",)}
 
 Job = Callable[[], object]
 
 
-def published_session(path: Path, threads: int) -> ort.InferenceSession:
+def published_session(path: Path, threads: int, disabled: list[str] | None = None) -> ort.InferenceSession:
     """A session as the model card opens it; fewer threads than cores only where they are asked for."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads != cores():
         options.intra_op_num_threads = threads
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled or []
+    )
 
 
 def our_session(path: Path, threads: int) -> ort.InferenceSession:
-    """A session as the server opens it."""
+    """A session as the server opens it; several threads spin as the published graph's do, as graphs are compared."""
+    if threads > 1:
+        return published_session(path, threads, DISABLED)
     return open_session(path, path, CPU, SessionSettings(threads=threads))
 
 

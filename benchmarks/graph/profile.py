@@ -11,10 +11,9 @@ from typing import Any
 
 import onnxruntime as ort
 
-from benchmarks.graph.contenders import our_session
+from benchmarks.graph.contenders import DISABLED, our_session
 from benchmarks.graph.files import Feed
 
-_DISABLED = ["SkipLayerNormFusion"]  # as the server's sessions have it; it is no part of their options
 _HOLDERS = frozenset({"If", "Loop", "Scan"})  # their time is that of what they hold, which is told, too
 
 
@@ -32,7 +31,7 @@ def shares(path: Path, given: Feed, runs: int) -> dict[str, float]:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "run")
         session = ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
         )
         for _ in range(runs + 1):
             session.run(None, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 
 import typer
@@ -58,6 +59,9 @@ def serve(context: typer.Context) -> None:
         with asyncio.Runner() as runner:
             try:
                 runner.run(run(settings, ready=lambda port: print(f"ready on {host}:{port}", flush=True)))
+                for number in (signal.SIGTERM, signal.SIGINT):  # there is nothing left to stop
+                    runner.get_loop().remove_signal_handler(number)
+                    signal.signal(number, signal.SIG_IGN)
             except HungError as error:
                 print(f"kniv-serve: {error}", file=sys.stderr, flush=True)
                 logging.shutdown()

@@ -61,15 +61,15 @@ def test_context_is_the_last_final_turn_of_another_name() -> None:
 
 def test_a_turn_may_give_context_without_being_annotated_and_be_taken_back() -> None:
     stream = items(context_turns=2)
-    stream.remember(calls.Turn(turn_id="1", text="One."))
-    stream.remember(calls.Turn(turn_id="2", text="Two.", revision=3))
-    stream.remember(calls.Turn(turn_id="3", text="Thr", is_partial=True))
+    stream.remember(calls.Turn(turn_id="1", text="One.", context_only=True))
+    stream.remember(calls.Turn(turn_id="2", text="Two.", revision=3, context_only=True))
+    stream.remember(calls.Turn(turn_id="3", text="Thr", is_partial=True, context_only=True))
     assert stream.turn(calls.Turn(turn_id="4", text="Four."))[1] == "One. Two."
     stream.cancel(calls.ItemReference(turn_id="2", revision=3))
     assert stream.turn(calls.Turn(turn_id="5", text="Five."))[1] == "One. Four."
     assert stream.turn(calls.Turn(turn_id="3", text="Three.", revision=1))[1] == "One."
     with pytest.raises(ConflictError):
-        stream.remember(calls.Turn(turn_id="1", text="One!"))
+        stream.remember(calls.Turn(turn_id="1", text="One!", context_only=True))
 
 
 def test_a_newer_revision_supersedes_and_an_older_is_refused() -> None:

@@ -33,8 +33,6 @@ class Item:
         lease: the version that annotates it, held until it ends.
         outcome: set once the item ends early (cancelled, superseded).
         error: set once the item failed.
-        arrival: its place among the stream's turns; a revision has that of the turn it replaces.
-        context_only: it was to be remembered, not annotated.
         whole: all its sentences have been begun.
         pending: sentences begun and not yet out.
         sent: timings of the sentences that are out.
@@ -46,11 +44,9 @@ class Item:
     speaker: str
     ruler: Ruler
     lease: Lease
-    arrival: int = 0
     arrived: float = field(default_factory=perf_counter)
     outcome: calls.Outcome = calls.OUTCOME_COMPLETE
     error: ServeError | None = None
-    context_only: bool = False
     whole: bool = False
     ended: bool = False
     begun: int = 0
@@ -82,7 +78,7 @@ class Item:
             self._give_up()
 
     def end(self) -> None:
-        """All has been said about it: keep no more than its name and revision."""
+        """All has been said about it."""
         self.ended = True
         outcome = Outcome.FAILED if self.error is not None else _OUTCOMES[self.outcome]
         self.trail.ended(outcome, self.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError, shown
 from kniv.server.models.version import Lease, trail_on
@@ -15,6 +16,20 @@ from kniv.v1 import annotation_service_pb2 as calls
 
 REMEMBERED = 1 << 16  # names of ended items, so that a name used twice is noticed
 LONGEST_NAME = 256
+
+
+class _Named(NamedTuple):
+    """A turn as its name is remembered, long after it has ended.
+
+    Attributes:
+        revision: the last that came.
+        arrival: its place among the stream's turns.
+        context_only: it was to be remembered, not annotated.
+    """
+
+    revision: int
+    arrival: int
+    context_only: bool
 
 
 class Items:
@@ -34,7 +49,8 @@ class Items:
         self._unit, self._history = unit, History(context_turns)
         self._open_documents, self._ordered, self._lease = open_documents, ordered, lease
         self._live: set[Item] = set()
-        self._turns: OrderedDict[str, Item] = OrderedDict()
+        self._named: OrderedDict[str, _Named] = OrderedDict()
+        self._turns: dict[str, Item] = {}  # the last revision of each that has not ended
         self._documents: dict[str, Document] = {}
         # Name of each document of which nothing more is wanted, to whether its further chunks are to be ignored.
         self._ended_documents: OrderedDict[str, bool] = OrderedDict()
@@ -57,24 +73,25 @@ class Items:
         if message.revision < 0:
             raise InvalidRequestError("turn.revision", "must not be negative")
         self._in_order("turn")
-        before = self._turns.get(message.turn_id)
-        if before is not None and before.reference.revision >= message.revision:
+        before = self._named.get(message.turn_id)
+        if before is not None and before.revision >= message.revision:
             raise ConflictError(
-                f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.reference.revision}; "
+                f"turn.turn_id: {shown(message.turn_id)} came before with revision {before.revision}; "
                 "raise the revision to replace it or choose another name"
             )
         lease = self._lease()
-        if before is not None:
-            before.drop(calls.OUTCOME_SUPERSEDED)
+        if message.turn_id in self._turns:
+            self._turns[message.turn_id].drop(calls.OUTCOME_SUPERSEDED)
         self._arrivals += 1
         arrival = before.arrival if before is not None else self._arrivals
         reference = calls.ItemReference(turn_id=message.turn_id, revision=message.revision)
         trail = NO_TRAIL if message.context_only else trail_on(lease, Kind.TURN, message.turn_id)
-        item = self._begun(Item(reference, message.speaker, Ruler(self._unit), lease, arrival, trail=trail))
+        item = self._begun(Item(reference, message.speaker, Ruler(self._unit), lease, trail=trail))
         self._turns[message.turn_id] = item
-        self._turns.move_to_end(message.turn_id)
-        if len(self._turns) > REMEMBERED:
-            self._turns.popitem(last=False)
+        self._named[message.turn_id] = _Named(message.revision, arrival, message.context_only)
+        self._named.move_to_end(message.turn_id)
+        if len(self._named) > REMEMBERED:
+            self._named.popitem(last=False)
         context = self._history.before(arrival)
         if not message.is_partial:
             self._history.add(arrival, message.text)
@@ -86,9 +103,7 @@ class Items:
         Raises:
             ServeError: as :meth:`turn`.
         """
-        item, _ = self.turn(message)
-        item.context_only = True
-        self.end(item)
+        self.end(self.turn(message)[0])
 
     def document(self, message: calls.DocumentChunk) -> Document | None:
         """The document of a chunk, opened by its first and closed by its last.
@@ -136,12 +151,13 @@ class Items:
         Raises:
             NotFoundError: the stream has had no such item.
         """
-        if reference.WhichOneof("item") == "turn_id" and reference.turn_id in self._turns:
-            item = self._turns[reference.turn_id]
-            if not reference.HasField("revision") or reference.revision == item.reference.revision:
-                if item.context_only or (item.wanted and not item.ended):
-                    self._history.remove(item.arrival)
-                item.drop(calls.OUTCOME_CANCELLED)
+        if reference.WhichOneof("item") == "turn_id" and reference.turn_id in self._named:
+            named, item = self._named[reference.turn_id], self._turns.get(reference.turn_id)
+            if not reference.HasField("revision") or reference.revision == named.revision:
+                if named.context_only or (item is not None and item.wanted):
+                    self._history.remove(named.arrival)
+                if item is not None:
+                    item.drop(calls.OUTCOME_CANCELLED)
             return None
         name = reference.document_id
         if name in self._documents:
@@ -158,6 +174,8 @@ class Items:
         """All has been said about an item."""
         item.end()
         self._live.discard(item)
+        if self._turns.get(item.reference.turn_id) is item:
+            del self._turns[item.reference.turn_id]
 
     def release(self) -> None:
         """Give up the models that items still hold: the stream is over."""
