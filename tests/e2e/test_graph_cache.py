@@ -19,7 +19,7 @@ def test_the_second_start_finds_what_the_first_made(tmp_path: Path, start_server
     answers, logs, entries = [], [], []
     for damage in (False, False, True):
         if damage:
-            entries[0].write_bytes(b"damaged")
+            (entries[0] / "graph").write_bytes(b"damaged")
         server = start_server("--model-repository", str(root))
         logs.append(server.log.read_text())
         entries = list(folder.iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,12 @@ with warnings.catch_warnings():
     import transformers.models.deberta_v2.modeling_deberta_v2  # noqa: F401
 
 from kniv.server.graphs.contract import TASKS, TASKS_INPUT
+from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.pipeline import optimise
 from kniv.training.cascade import Cascade, CascadeConfig
 from kniv.training.export import export_graph
 from kniv.training.published import published_graph
+from kniv.training.quantise import quantise
 from kniv.training.reference import CLASSES, Shape, reference
 
 VOCABULARY = 60
@@ -46,12 +48,13 @@ class Source:
         return onnx.load(self.path)
 
 
-def session(model: onnx.ModelProto | Path) -> ort.InferenceSession:
+def session(model: onnx.ModelProto | Path, disabled: Sequence[str] = ()) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     given = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    return ort.InferenceSession(given, options, providers=providers, disabled_optimizers=list(disabled))
 
 
 def run(running: ort.InferenceSession, feed: dict[str, NDArray[np.generic]]) -> Answers:
@@ -120,6 +123,37 @@ def make_source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sou
                     {"reference": _reference, "bert": _bert}[kind](path)
             made[kind] = Source(path, session(path))
         return made[kind]
+
+    return source
+
+
+def _folded(path: Path) -> Path:
+    """The graph as a simplifier leaves it: what no input decides is one weight each, positions' products included."""
+    model = onnx.load(path)
+    graph = Graph(model)
+    for node in list(graph.nodes):
+        if node.op_type == "Identity" and node.input[0] in graph.weights:
+            graph.redirect(node.output[0], node.input[0])
+    graph.close()
+    onnx.save(model, path.with_suffix(".folded"))
+    return path.with_suffix(".folded")
+
+
+@pytest.fixture(scope="session")
+def make_int8(make_source: Callable[[str], Source]) -> Callable[[str], tuple[Source, Source]]:
+    """A source by the published INT8 recipe, and the float source of it.
+
+    ``positions``: made of a published graph whose exporter did not hide from the recipe that positions are products.
+    """
+    made: dict[str, Source] = {}
+
+    def source(kind: str) -> tuple[Source, Source]:
+        full = make_source("published" if kind == "positions" else kind)
+        if kind not in made:
+            path = full.path.with_name(f"{kind}-int8.onnx")
+            quantise(_folded(full.path) if kind == "positions" else full.path, path, "published")
+            made[kind] = Source(path, session(path))
+        return made[kind], full
 
     return source
 

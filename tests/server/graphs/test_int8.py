@@ -139,3 +139,14 @@ def test_evened_channels_bring_answers_nearer() -> None:
             for name in ("pos_logits", "srl_logits")
         )
     assert errors[True] < errors[False]
+
+
+def test_divisions_cost_nothing_where_a_weight_takes_them(source: Source) -> None:
+    nodes = everywhere(optimise(source.load(), calibrated).model)
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    for node in nodes:
+        if node.output[0].endswith("_even"):
+            read = node.input[0]
+            assert not read.endswith("_context"), read
+            others = [reader for reader in nodes if read in reader.input and reader is not node]
+            assert others or makers[read] != "LayerNormalization", read

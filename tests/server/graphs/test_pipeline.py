@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from kniv.server.graphs import constants, lengths, masks
 from kniv.server.graphs.pipeline import PASSES, optimise, optimise_file
-from kniv.training.quantise import quantise
 
 from .compare import assert_same
 from .conftest import Source, batch, run, session
@@ -100,13 +99,3 @@ def test_a_graph_of_another_kind_is_left_as_it_is() -> None:
 def test_passes_run_alone(source: Source) -> None:
     for step in (constants.apply, lengths.apply):
         assert optimise(source.load(), passes=(step,)).report[0].name == step.__module__.rpartition(".")[2]
-
-
-def test_what_fits_a_quantised_graph_is_applied_and_its_weights_are_kept(published: Source, tmp_path: Path) -> None:
-    path = tmp_path / "cascade-int8.onnx"
-    quantise(published.path, path, "published")
-    done = optimise(onnx.load(path))
-    places = {entry.name: entry.places for entry in done.report}
-    assert places["tasks"] >= 5
-    feed = batch(3, 1, 19)
-    assert_same(Source(path, session(path)), run(session(done.model), feed), feed)

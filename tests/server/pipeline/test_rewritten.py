@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +17,8 @@ from kniv.server.pipeline.types import SentenceAnnotation, Task, Timings
 from kniv.server.repository.labels import Labels
 from kniv.server.repository.metadata import Metadata
 from kniv.server.runtime.session import Session
-from kniv.server.scheduling.execute import execute
-from kniv.server.scheduling.row import Done, Row
+from kniv.server.scheduling.execute import execute, read
+from kniv.server.scheduling.row import BatchTimes, Done, Row
 from kniv.server.scheduling.urgency import Urgency
 
 from .test_invariance import corpus, example
@@ -35,9 +35,13 @@ class Alone:
 
     async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
         done = execute(self._session, [row], len(row.ids), self._session.switch())
-        answer = done.answers[0]
+        assert not done.failures
+        answer = read(done, [row], [0])[0]
         assert not isinstance(answer, Exception), answer
-        return Done(answer, 0, done.times)
+        return Done(answer, 0, BatchTimes(done.input, done.infer, 0))
+
+    async def submit_all(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
+        return [await self.submit(row, urgency) for row in rows]
 
 
 def annotations(session: Session, version: Path, text: list[Sentence]) -> list[SentenceAnnotation]:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tests.server.graphs.contents import contents
 
 from kniv.server.graphs import pipeline
+from kniv.server.graphs.mapped import LEAST, WEIGHTS
 from kniv.server.repository.manifest import Snapshot
 from kniv.server.runtime import cache, prepare
-from kniv.server.runtime.prepare import keep, prepared, rewrite
+from kniv.server.runtime.prepare import keep, keep_source, prepared, rewrite
 from kniv.server.runtime.session import OUTPUTS, Session
 
 
@@ -40,7 +42,9 @@ def rewritings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def entries(graph: Path) -> list[Path]:
-    return sorted(cache.beside(graph).iterdir())
+    """The graphs of all entries, and whatever else lies there."""
+    found = cache.beside(graph).iterdir()
+    return sorted(entry / cache.GRAPH if (entry / cache.GRAPH).is_file() else entry for entry in found)
 
 
 def read_only(folder: Path) -> None:
@@ -59,16 +63,42 @@ def test_a_graph_is_rewritten_once(graph: Path, rewritings: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"other", None])
-def test_a_damaged_entry_is_made_anew(graph: Path, rewritings: list[Path], damage: bytes | None) -> None:
+@pytest.mark.parametrize("name", [cache.GRAPH, WEIGHTS])
+def test_a_damaged_entry_is_made_anew(graph: Path, rewritings: list[Path], name: str, damage: bytes | None) -> None:
     made = prepared(graph)
     assert isinstance(made, Path)
-    content = made.read_bytes()
-    made.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
+    content = made.with_name(name).read_bytes()
+    made.with_name(name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
     again = prepared(graph)
     assert isinstance(again, Path)
     assert len(rewritings) == 2
     assert entries(graph) == [again]
     assert {node.name for node in Session(graph)._session.get_overridable_initializers()} == {"tasks"}
+
+
+@pytest.mark.parametrize("name", [cache.GRAPH, WEIGHTS])
+def test_an_entry_that_lacks_a_file_is_made_anew(graph: Path, rewritings: list[Path], name: str) -> None:
+    made = prepared(graph)
+    assert isinstance(made, Path)
+    made.with_name(name).unlink()
+    assert prepared(graph) == made
+    assert len(rewritings) == 2
+    assert made.with_name(name).is_file()
+
+
+def test_what_another_process_has_just_put_there_is_taken(graph: Path) -> None:
+    made = prepared(graph)
+    assert keep(graph, cache.key_of(graph), rewrite(graph)) == made
+    assert entries(graph) == [made]
+
+
+def test_a_session_outlives_its_entry(graph: Path) -> None:
+    """Its weights are mapped: the files may go, what is mapped stays."""
+    session = Session(graph)
+    before = answers(session)
+    shutil.rmtree(cache.beside(graph))
+    for name, values in answers(session).items():
+        np.testing.assert_array_equal(values, before[name])
 
 
 def test_a_digest_that_is_known_gives_the_same_key(graph: Path) -> None:
@@ -82,12 +112,15 @@ def test_what_is_no_file_of_ours_is_passed_over(graph: Path, tmp_path: Path) -> 
     assert isinstance(made, Path)
     elsewhere = made.replace(tmp_path / "elsewhere")
     made.symlink_to(elsewhere)
-    key = cache.key_of(graph)
-    os.mkfifo(made.with_suffix(".0"))
-    (made.parent / f"{graph.name}.{key}.1").mkdir()
+    key, folder = cache.key_of(graph), cache.beside(graph)
+    os.mkfifo(folder / f"{graph.name}.{key}.0")
+    (folder / f"{graph.name}.{key}.1").symlink_to(tmp_path)
+    (folder / f"{graph.name}.{key}.2").mkdir()
+    os.mkfifo(folder / f"{graph.name}.{key}.2" / cache.GRAPH)
     assert cache.find(graph, key) is None
     again = prepared(graph)
     assert again == made and not made.is_symlink()
+    assert elsewhere.is_file()
 
 
 def test_a_graph_that_changes_while_it_is_rewritten_is_not_kept(
@@ -211,19 +244,39 @@ def test_weights_in_other_files_are_a_reason_to_leave_a_graph_alone(
     assert "save it as one file" in caplog.text
 
 
-def test_a_graph_that_has_been_rewritten_is_loaded_as_it_is(graph: Path, rewritings: list[Path]) -> None:
+def test_a_small_graph_that_has_been_rewritten_is_loaded_as_it_is(
+    graph: Path, rewritings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_WORTH_MAPPING", 1 << 40)
     pipeline.optimise_file(graph, graph)
     assert prepared(graph) == graph == prepared(graph)
     assert rewritings == [graph]
     assert [entry.stat().st_size for entry in entries(graph)] == [0]
 
 
+def test_the_weights_of_a_large_graph_that_has_been_rewritten_are_mapped(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.optimise_file(graph, graph)
+    monkeypatch.setattr(prepare, "_WORTH_MAPPING", LEAST)
+    made = prepared(graph)
+    assert isinstance(made, Path) and made != graph
+    assert contents(onnx.load(made)) == contents(onnx.load(graph))
+
+
+def test_a_graph_that_is_to_run_as_it_is_has_no_other_entry(graph: Path) -> None:
+    assert prepared(graph) != graph
+    keep_source(graph, cache.key_of(graph))
+    assert prepared(graph) == graph
+    assert [entry.stat().st_size for entry in entries(graph)] == [0]
+
+
 def test_what_is_kept_is_what_was_made(graph: Path) -> None:
     done = rewrite(graph)
-    content = done.model.SerializeToString(deterministic=True)
+    content = contents(onnx.ModelProto.FromString(done.model.SerializeToString()))
     kept = keep(graph, cache.key_of(graph), done)
     assert kept is not None
-    assert onnx.load(kept).SerializeToString(deterministic=True) == content
+    assert contents(onnx.load(kept)) == content
 
 
 def answers(session: Session) -> dict[str, np.ndarray]:

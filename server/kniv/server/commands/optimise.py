@@ -138,10 +138,18 @@ def _is_float(done: Optimised) -> bool:
 
 
 def _tell(path: Path, target: Path, made: Path, done: Optimised, seconds: float) -> None:
-    sizes = [f"{name} ({place.stat().st_size / 1e6:.1f} MB)" for name, place in ((path, path), (target, made))]
+    sizes = [f"{name} ({_bytes(place) / 1e6:.1f} MB)" for name, place in ((path, path), (target, made))]
     print(f"{sizes[0]}: {'nothing to do' if made == path else f'rewritten to {sizes[1]}'} in {seconds:.1f} s")
     for report in done.report:
         print(f"  {report.name:<10} {f'applied, {report.places}' if report.places else 'skipped':<12} {report.note}")
+
+
+def _bytes(graph: Path) -> int:
+    """Of a graph and of the weights that an entry of the cache keeps beside it."""
+    from kniv.server.graphs.mapped import WEIGHTS
+
+    weights = graph.with_name(WEIGHTS)
+    return graph.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
 
 
 def _proved(path: Path, made: Path, exact: bool) -> bool:

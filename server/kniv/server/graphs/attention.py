@@ -15,10 +15,12 @@ import numpy as np
 
 from kniv.server.graphs.attention_match import LONGEST, Layer, Matcher, Positions, UnlikeError
 from kniv.server.graphs.graph import CONTRIB, Array, Graph
+from kniv.server.graphs.linear import side_by_side
 from kniv.server.graphs.report import PassReport
 
 NAME = "attention"
 MASKED = -1e4  # finite in FP16, and e to it is 0 in FP32
+ALIKE = -1e30  # what is added to it in FP32 is lost, so that all scores are alike
 
 
 def apply(graph: Graph) -> PassReport:
@@ -59,6 +61,8 @@ class _Writer:
         real = graph.add("Cast", ["attention_mask"], "mask_real", to=1)
         padding = graph.add("Mul", [graph.add("Sub", [one, real], "mask_padding"), low], "mask_added")
         self.mask = graph.add("Unsqueeze", [padding, graph.ints(0, 2)], "mask")  # [1, B, 1, S]
+        self.real, self.one = real, one
+        self.pairs = ""
         self.length = graph.add("Shape", ["input_ids"], "length", start=1, end=2)
         self.before = graph.add("Sub", [self.length, graph.ints(1)], "length_less_one")
         twice = graph.add("Mul", [self.before, graph.ints(2)], "twice_length_less_two")
@@ -79,33 +83,40 @@ class _Writer:
                 if side == "key":
                     shifted = graph.add("Transpose", [shifted], name + "_key_by_query", perm=[0, 1, 3, 2])
                 scores = graph.add("Add", [scores, shifted], f"{name}_with_{side}_positions")
-        masked = graph.add("Add", [scores, self.mask], name + "_scores")
+        masked = graph.add("Add", [scores, self._mask(layer)], name + "_scores")
         probabilities = graph.add("Softmax", [masked], name + "_probabilities", axis=-1)
         mixed = graph.add("MatMul", [probabilities, value], name + "_mixed")
         turned_back = graph.add("Transpose", [mixed], name + "_rows", perm=[1, 2, 0, 3])
         context = graph.add("Reshape", [turned_back, graph.ints(0, 0, -1)], name + "_context")
         graph.redirect(layer.context, context)
 
+    def _mask(self, layer: Layer) -> str:
+        """The mask, [1, B, 1, S]; [1, B, S, S] where what padded queries find is to stay what it was.
+
+        Such queries have no key and look at all alike. Their results reach no answer but through the range that the
+        whole batch is quantised with.
+        """
+        if layer.read.quantised is None or not layer.shut_out:
+            return self.mask
+        if not self.pairs:
+            graph = self.graph
+            queries = graph.add("Unsqueeze", [self.real, graph.ints(0, 3)], "mask_queries")
+            keys = graph.add("Unsqueeze", [self.real, graph.ints(0, 2)], "mask_keys")
+            pairs = graph.add("Mul", [queries, keys], "mask_real_pairs")
+            padding = graph.add("Sub", [self.one, pairs], "mask_no_pairs")
+            low = graph.weight("mask_alike", np.array(ALIKE, dtype=np.float32))
+            self.pairs = graph.add("Mul", [padding, low], "mask_pairs")
+        return self.pairs
+
     def _projections(self, layer: Layer, name: str) -> list[str]:
         """Queries (scaled), keys and values, each [heads, B, S, d], out of one product."""
         graph = self.graph
         parts = (layer.query, layer.key, layer.value)
-        gains = (layer.score_gain, 1.0, 1.0)
-        columns = [self._weight(part.weight) * np.float32(gain) for part, gain in zip(parts, gains, strict=True)]
-        width = columns[0].shape[1]
-        biases = [
-            (np.zeros(width, np.float32) if part.bias is None else self._weight(part.bias)) * np.float32(gain)
-            for part, gain in zip(parts, gains, strict=True)
-        ]
-        weight = graph.weight(name + "_weight", np.concatenate(columns, axis=1))
-        bias = graph.weight(name + "_bias", np.concatenate(biases))
-        product = graph.add("MatMul", [layer.values, weight], name + "_product")
-        added = graph.add("Add", [product, bias], name + "_projected")
-        split = graph.add("Reshape", [added, graph.ints(0, 0, 3, layer.heads, -1)], name + "_heads")
-        outside = graph.add("Transpose", [split], name + "_heads_outside", perm=[2, 3, 0, 1, 4])
-        hints = [f"{name}_{part}_one" for part in ("query", "key", "value")]
-        thirds = graph.add_many("Split", [outside], hints, axis=0, num_outputs=3)
-        return [graph.add("Squeeze", [third, graph.ints(0)], third[: -len("_one")]) for third in thirds]
+        added = side_by_side(graph, parts, (layer.score_gain, 1.0, 1.0), name)
+        split = graph.add("Reshape", [added, graph.ints(0, 0, 3 * layer.heads, -1)], name + "_heads")
+        outside = graph.add("Transpose", [split], name + "_heads_outside", perm=[2, 0, 1, 3])
+        hints = [f"{name}_{part}" for part in ("query", "key", "value")]
+        return graph.add_many("Split", [outside], hints, axis=0, num_outputs=3)
 
     def _shifted(self, read: str, positions: Positions, gain: float, heads: int, name: str) -> str:
         """Products with the positions, [heads, B, S, S]: first place fixed by row, the other by column."""
@@ -125,11 +136,6 @@ class _Writer:
         # ... and what is left has its rows begin where the scores do, when a row is one number shorter.
         rows = graph.add("Reshape", [cut, shapes.rows], name + "_rows")
         return graph.add("Slice", [rows, graph.ints(0), self.length, graph.ints(3)], name + "_shifted")
-
-    def _weight(self, name: str) -> Array:
-        value = self.graph.value(name)
-        assert value is not None
-        return value
 
     def _near(self, rows: Array) -> str:
         """Table rows of the distances that occur, falling from S - 1 to 1 - S."""

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from kniv.server.graphs.graph import Array, Graph, attribute
+from kniv.server.graphs.linear import Linear, Read, linear
 from kniv.server.graphs.movement import Moved, moved
 from kniv.server.graphs.trace import Trace, trace
 
@@ -23,14 +24,6 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 class UnlikeError(Exception):
     """The layer is not what it would have to be; the message says where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """A linear layer on the layer's input: weight [H, H], bias [H] or none."""
-
-    weight: str
-    bias: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +46,21 @@ class Layer:
     """One attention layer.
 
     Attributes:
-        values: its input [B, S, H].
+        read: its input [B, S, H].
         query, key, score_gain, value: projections, and the factor on the content scores.
+        shut_out: whether a padded query may look at no key, so that it looks at all alike. Padding has no say in float.
         by_query: query times positions, looked up by query place minus key place.
         by_key: key times positions, looked up by key place minus query place.
         context: its result [B, S, H], heads side by side.
         heads: number of heads.
     """
 
-    values: str
-    query: Projection
-    key: Projection
-    value: Projection
+    read: Read
+    query: Linear
+    key: Linear
+    value: Linear
     score_gain: float
+    shut_out: bool
     by_query: Positions | None
     by_key: Positions | None
     context: str
@@ -79,7 +74,6 @@ class Matcher:
         self.graph = graph
         self.small = trace(graph, ROWS, LENGTH, MASK)
         self.long: Trace | None = None
-        self.roots: dict[str, tuple[str, Projection]] = {}
 
     def softmaxes(self) -> list[onnx.NodeProto]:
         """The softmaxes over pairs of subwords."""
@@ -97,7 +91,8 @@ class Matcher:
         heads = int(np.prod(shape[:-2])) // ROWS
         query = key = None
         score_gain, terms = 0.0, {}
-        for name, outer in self._terms(softmax.input[0], heads):
+        found_terms, padded = self._terms(softmax.input[0])
+        for name, outer in found_terms:
             found = self._term(name, heads)
             if isinstance(found, tuple):
                 query, key, score_gain = found[0], found[1], found[2] * outer
@@ -109,30 +104,34 @@ class Matcher:
         if any(terms[side][0] != root for side, root in (("query", query), ("key", key)) if side in terms):
             raise UnlikeError("positions are multiplied by something else than queries and keys")
         value, context = self._context(softmax.output[0], heads)
-        sources = [self._projection(root) for root in (query, key, value)]
-        if len({source for source, _ in sources}) != 1:
+        projections = [self._projection(root) for root in (query, key, value)]
+        read = projections[0].read
+        if any(projection.read != read for projection in projections):
             raise UnlikeError("queries, keys and values come of different tensors")
+        if read.quantised is not None and padded is None:
+            raise UnlikeError("what padding looks at would change the range that activations are quantised with")
         return Layer(
-            sources[0][0],
-            sources[0][1],
-            sources[1][1],
-            sources[2][1],
+            read,
+            projections[0],
+            projections[1],
+            projections[2],
             score_gain,
+            bool(padded),
             terms["query"][1] if "query" in terms else None,
             terms["key"][1] if "key" in terms else None,
             context,
             heads,
         )
 
-    def _terms(self, name: str, heads: int) -> list[tuple[str, float]]:
-        """Terms of the scores with their factors, the mask taken off and held to its meaning."""
-        node, masked = self._behind(name)[0], False
+    def _terms(self, name: str) -> tuple[list[tuple[str, float]], bool | None]:
+        """Terms of the scores with their factors, the mask taken off and held to its meaning: see `_check_mask`."""
+        node, masked, padded = self._behind(name)[0], False, None
         if node is not None and node.op_type == "Where":
             shut = self.small.values.get(node.input[0])
             low = self.small.scalar(node.input[1])
             if shut is None or low is None or low > -1e4:
                 raise UnlikeError("scores are replaced by something else than a mask")
-            self._check_mask(np.where(shut, -1e4, 0.0))
+            padded = self._check_mask(np.where(shut, -1e4, 0.0))
             name, masked = node.input[2], True
         found: list[tuple[str, float]] = []
         waiting = [(name, 1.0)]
@@ -147,11 +146,12 @@ class Matcher:
                 if known is None:
                     waiting.append((side, gain * by))
                 elif known.any():
-                    self._check_mask(known)
+                    # Added to scores a mask leaves differences between them, however low it is.
+                    padded = None if masked or self._check_mask(known) is not False else False
                     masked = True
         if not masked:
             raise UnlikeError("padding is not masked")
-        return found
+        return found, padded
 
     def _behind(self, name: str) -> tuple[onnx.NodeProto | None, float]:
         """The node behind a tensor, past reshapes that leave the order of values alone."""
@@ -160,11 +160,18 @@ class Matcher:
             return self.graph.producer(name), 1.0
         return self.graph.producer(view.root), view.gain
 
-    def _check_mask(self, added: Array) -> None:
+    def _check_mask(self, added: Array) -> bool | None:
+        """What padded queries look at: no key (True), the same as all others (False), something else (None)."""
         wide = np.broadcast_to(added, (ROWS, added.shape[1], LENGTH, LENGTH))
         for row, real in enumerate(MASK.sum(1)):
             if wide[row, :, :real, :real].any() or (wide[row, :, :real, real:] > -1e4 + 1).any():
                 raise UnlikeError("the mask does not shut out the padding, and it alone")
+        padding = MASK == 0
+        rows = wide.transpose(0, 2, 1, 3)[padding]
+        if (rows < -1e4 + 1).all():
+            return True
+        alike = all((wide[row] == wide[row, :, :1]).all() for row in range(ROWS))
+        return False if alike else None
 
     def _term(self, name: str, heads: int) -> tuple[str, str, float] | _PositionTerm:
         view = self._moved(name)
@@ -256,17 +263,11 @@ class Matcher:
                 return further[0]
             name = further[0].output[0]
 
-    def _projection(self, name: str) -> tuple[str, Projection]:
-        node, bias = self.graph.producer(name), None
-        if node is not None and node.op_type == "Add":
-            for place in (0, 1):
-                if node.input[place] in self.graph.weights:
-                    bias = node.input[place]
-                    node = self.graph.producer(node.input[1 - place])
-                    break
-        if node is None or node.op_type != "MatMul" or node.input[1] not in self.graph.weights:
+    def _projection(self, name: str) -> Linear:
+        found = linear(self.graph, name)
+        if found is None:
             raise UnlikeError("a projection is no linear layer")
-        return node.input[0], Projection(node.input[1], bias)
+        return found
 
     def _check_heads(self, view: Moved, heads: int, *, flipped: bool) -> None:
         """Values [B, S, H] as [B * heads, S, d], or [B * heads, d, S]."""

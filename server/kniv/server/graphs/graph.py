@@ -133,7 +133,11 @@ class Graph:
         """Add a ready-made node."""
         self.nodes.append(node)
         self._names.update(node.output)
-        self.touch()
+        if self._producers is not None:
+            self._producers.update(dict.fromkeys(node.output, node))
+        if self._readers is not None:
+            for read in set(reads(node)):
+                self._readers.setdefault(read, []).append(node)
 
     def remove(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Take nodes out."""

@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from kniv.server.graphs.divide import divided
 from kniv.server.graphs.graph import CONTRIB, Array, Graph, attribute
 from kniv.server.graphs.ranges import Floats, Range, divisors
 from kniv.server.graphs.report import PassReport
@@ -117,6 +118,7 @@ class _Writer:
         self.graph, self.ranges, self.levels = graph, ranges, levels
         self.quantised: dict[str, tuple[str, str, str]] = {}
         self.divisors: dict[str, Floats] = {}
+        self.even: set[str] = set()  # activations that come divided
         if smooth:
             self._smooth()
 
@@ -136,6 +138,10 @@ class _Writer:
             found = divisors(self.ranges[name], np.concatenate(weights, axis=1), self.levels)
             if found is not None:
                 self.divisors[name] = found
+        awaited = {id(node) for node in self.graph.nodes if _weight(self.graph, node) is not None}
+        for name, found in self.divisors.items():
+            if divided(self.graph, name, found, lambda node: id(node) in awaited):
+                self.even.add(name)
 
     def product(self, node: onnx.NodeProto, weight: Floats) -> None:
         graph, name = self.graph, node.output[0]
@@ -168,7 +174,9 @@ class _Writer:
             seen, values = self.ranges[name], name
             if (found := self.divisors.get(name)) is not None:
                 seen = seen.over(found)
-                values = self.graph.add("Mul", [name, self.graph.weight(name + "_factors", 1 / found)], name + "_even")
+                if name not in self.even:
+                    factors = self.graph.weight(name + "_factors", 1 / found)
+                    values = self.graph.add("Mul", [name, factors], name + "_even")
             low, high = seen.ends()
             step = (high - low) / 255
             scale = self.graph.weight(name + "_scale", np.array(step, dtype=np.float32))
@@ -182,14 +190,19 @@ class _Writer:
         value = graph.value(node.input[0])
         assert value is not None
         codes, scales = _codes(value, FULL, axis=1)
-        rows = graph.add(
-            "Gather", [graph.weight(node.input[0] + "_codes", codes), node.input[1]], name + "_codes", axis=0
+        index = graph.producer(node.input[1])
+        listed = None if index is None or index.op_type != "Slice" else graph.weights.get(index.input[0])
+        by_row = listed is not None and len(listed.dims) == 1  # a vector picks rows: each has a scale of its own
+        parts: dict[str, Array] = {"codes": codes, "scales": scales[:, 0] if by_row else scales}
+        rows, scale = (
+            graph.add("Gather", [graph.weight(f"{node.input[0]}_{part}", stored), node.input[1]], f"{name}_{part}")
+            for part, stored in parts.items()
         )
-        scale = graph.add(
-            "Gather", [graph.weight(node.input[0] + "_scales", scales), node.input[1]], name + "_scales", axis=0
-        )
-        floats = graph.add("Cast", [rows], name + "_floats", to=TensorProto.FLOAT)
-        graph.redirect(name, graph.add("Mul", [floats, scale], name + "_int8"))
+        if by_row:
+            graph.redirect(name, graph.add("DequantizeLinear", [rows, scale], name + "_int8", axis=0))
+        else:
+            floats = graph.add("Cast", [rows], name + "_floats", to=TensorProto.FLOAT)
+            graph.redirect(name, graph.add("Mul", [floats, scale], name + "_int8"))
 
     def lstm(self, node: onnx.NodeProto) -> None:
         graph, name = self.graph, node.output[0]

@@ -11,12 +11,13 @@ from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.report import PassReport
 
 NAME = "lengths"
+_KINDS = ("LSTM", "DynamicQuantizeLSTM")
 _LENGTHS = 4  # place of sequence_lens among an LSTM's inputs
 
 
 def apply(graph: Graph) -> PassReport:
     """Give ``sequence_lens`` to every LSTM that has none; ``attention_mask`` must be a prefix of ones."""
-    layers = [node for node in graph.nodes if node.op_type == "LSTM"]
+    layers = [node for node in graph.nodes if node.op_type in _KINDS]
     without = [node for node in layers if len(node.input) <= _LENGTHS or not node.input[_LENGTHS]]
     if not without:
         return PassReport(NAME, 0, "every LSTM has its rows' lengths" if layers else "no LSTM")

@@ -9,14 +9,18 @@ from pathlib import Path
 import onnx
 
 from kniv.server.graphs import (
+    arcs,
     attention,
     constants,
     half,
     int8,
     lengths,
     masks,
+    mixes,
     opset,
+    products,
     relations,
+    sizes,
     tasks,
 )
 from kniv.server.graphs import levels as lower
@@ -33,10 +37,14 @@ Calibrate = Callable[[onnx.ModelProto, tuple[str, ...]], Mapping[str, Range]]
 PASSES: tuple[Pass, ...] = (
     opset.apply,
     constants.apply,
+    products.apply,
     lengths.apply,
     masks.apply,
     attention.apply,
     relations.apply,
+    mixes.apply,
+    arcs.apply,
+    sizes.apply,
 )
 
 

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 
 from kniv.server.graphs.contract import DEPENDENT, HEAD, SCORES, WEIGHT
 from kniv.server.graphs.graph import Array, Graph, attribute, reads
+from kniv.server.graphs.linear import Read, Weight, linear, weight_of, write
 from kniv.server.graphs.movement import moved
 from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
@@ -33,9 +34,19 @@ _ROWS, _LENGTH = 2, 5
 
 @dataclass(frozen=True, slots=True)
 class _Biaffine:
-    dependent: str
+    dependent: Read
     head: str
-    weight: Array  # [C, d + 1, d + 1]
+    flat: Weight  # [d + 1, (d + 1) C], a head's value's relations side by side
+    classes: int
+
+    @property
+    def width(self) -> int:
+        return len(self.flat.values)
+
+    @property
+    def weight(self) -> Array:
+        """[C, d + 1, d + 1]."""
+        return self.flat.floats().reshape(self.width, self.width, self.classes).transpose(2, 0, 1)
 
 
 def apply(graph: Graph) -> PassReport:
@@ -59,15 +70,13 @@ def apply(graph: Graph) -> PassReport:
     graph.redirect("label_scores", graph.add("MatMul", [everywhere, square], "relation_at_all"))
     _declare(graph, found, graph.add("Squeeze", [scores, graph.ints(2)], SCORES))
     graph.prune()
-    return PassReport(NAME, 1, f"{found.weight.shape[0]} relations scored at the best head instead of at every one")
+    return PassReport(NAME, 1, f"{found.classes} relations scored at the best head instead of at every one")
 
 
 def _by_dependent(graph: Graph, found: _Biaffine) -> str:
     """What each dependent does to a head's values, [B, S, d + 1, C]."""
-    classes, width, _ = found.weight.shape
-    flat = graph.weight("relation_product", found.weight.transpose(1, 2, 0).reshape(width, width * classes))
-    left = graph.add("MatMul", [found.dependent, flat], "relation_left")
-    return graph.add("Reshape", [left, graph.ints(0, 0, width, classes)], "relation_left_square")
+    left = write(graph, found.dependent, found.flat, None, "relation_left")
+    return graph.add("Reshape", [left, graph.ints(0, 0, found.width, found.classes)], "relation_left_square")
 
 
 def _at_best(graph: Graph, found: _Biaffine, square: str) -> str:
@@ -79,11 +88,14 @@ def _at_best(graph: Graph, found: _Biaffine, square: str) -> str:
 
 
 def _declare(graph: Graph, found: _Biaffine, scores: str) -> None:
-    classes, width, _ = found.weight.shape
+    classes, width = found.classes, found.width
     outputs = graph.model.graph.output
     weight = graph.weight(WEIGHT + "_stored", found.weight)
+    dependent = found.dependent.values
+    if found.dependent.quantised is not None:  # what was multiplied, so that other heads are scored no differently
+        dependent = graph.add("DequantizeLinear", found.dependent.quantised, DEPENDENT + "_seen")
     made = [(scores, SCORES, ["B", "S", classes]), (weight, WEIGHT, [classes, width, width])]
-    made += [(found.dependent, DEPENDENT, ["B", "S", width]), (found.head, HEAD, ["B", "S", width])]
+    made += [(dependent, DEPENDENT, ["B", "S", width]), (found.head, HEAD, ["B", "S", width])]
     for source, name, shape in made:
         if source != name:
             graph.append(helper.make_node("Identity", [source], [name], name=name))
@@ -100,8 +112,12 @@ def _biaffine(graph: Graph, sizes: Trace) -> _Biaffine | None:
         weight = graph.value(node.input[1])
         if weight is None:
             return None
-        wanted = np.arange(view.places.size).reshape(_ROWS, len(weight), _LENGTH, _LENGTH).transpose(0, 2, 3, 1)
-        return _Biaffine(node.input[0], node.input[2], weight) if np.array_equal(view.places, wanted) else None
+        classes, width, _ = weight.shape
+        wanted = np.arange(view.places.size).reshape(_ROWS, classes, _LENGTH, _LENGTH).transpose(0, 2, 3, 1)
+        if not np.array_equal(view.places, wanted):
+            return None
+        flat = Weight(weight.transpose(1, 2, 0).reshape(width, -1))
+        return _Biaffine(Read(node.input[0]), node.input[2], flat, classes)
     if node.op_type == "MatMul":
         return _two_products(graph, sizes, node, view.places)
     return None
@@ -110,13 +126,13 @@ def _biaffine(graph: Graph, sizes: Trace) -> _Biaffine | None:
 def _two_products(graph: Graph, sizes: Trace, node: onnx.NodeProto, places: Array) -> _Biaffine | None:
     """``(dependent W) head^T``, with the relations side by side in the columns of ``dependent W``."""
     left, right = moved(graph, sizes, node.input[0]), moved(graph, sizes, node.input[1])
-    inner = None if left is None or left.gain != 1 else graph.producer(left.root)
-    if left is None or right is None or right.gain != 1 or inner is None or inner.op_type != "MatMul":
+    inner = None if left is None or left.gain != 1 else linear(graph, left.root)
+    if left is None or right is None or right.gain != 1 or inner is None or inner.bias is not None:
         return None
-    flat, width = graph.value(inner.input[1]), right.places.shape[1]
-    if flat is None or flat.ndim != 2 or flat.shape[0] != width or flat.shape[1] % width:
+    flat, width = weight_of(graph, inner), right.places.shape[1]
+    if flat.values.ndim != 2 or flat.values.shape[0] != width or flat.values.shape[1] % width:
         return None
-    classes = flat.shape[1] // width
+    classes = flat.values.shape[1] // width
     heads = np.arange(_ROWS * _LENGTH * width).reshape(_ROWS, _LENGTH, width).transpose(0, 2, 1)
     scores = np.arange(_ROWS * _LENGTH * classes * _LENGTH).reshape(_ROWS, _LENGTH, classes, _LENGTH)
     straight = np.array_equal(left.places.ravel(), np.arange(left.places.size))
@@ -124,7 +140,8 @@ def _two_products(graph: Graph, sizes: Trace, node: onnx.NodeProto, places: Arra
         return None
     if not np.array_equal(places, scores.transpose(0, 1, 3, 2)):
         return None
-    return _Biaffine(inner.input[0], right.root, flat.reshape(width, classes, width).transpose(1, 0, 2))
+    turned = np.arange(classes * width).reshape(classes, width).T.ravel()
+    return _Biaffine(inner.read, right.root, flat.columns(turned), classes)
 
 
 def _at_best_head(graph: Graph, sizes: Trace, node: onnx.NodeProto) -> bool:

@@ -97,20 +97,17 @@ def _ancestors(graph: Graph, names: list[str]) -> set[int]:
 
 
 def _conditions(graph: Graph, heads: list[_Head]) -> dict[str, str]:
-    """For each head the flag that it runs: it is asked for, or a head is that reads it."""
-    flags = graph.add_many("Split", [INPUT], [f"task_{task}" for task in TASKS], axis=0, num_outputs=len(TASKS))
-    scalars = {
-        task: graph.add("Squeeze", [flag, graph.ints(0)], f"task_{task}_flag")
-        for task, flag in zip(TASKS, flags, strict=True)
-    }
-    conditions = {}
-    for head in heads:
-        condition = scalars[head.name]
-        for other in heads:
-            if other is not head and head.name in other.needs:
-                condition = graph.add("Or", [condition, scalars[other.name]], f"run_{head.name}")
-        conditions[head.name] = condition
-    return conditions
+    """For each head the flag [1] that it runs: it is asked for, or a head is that reads it.
+
+    One product counts for each head what asks for it: in a short run every operator that is saved tells.
+    """
+    needs = {head.name: head.needs for head in heads}
+    asks = [[head.name in needs.get(task, ()) for head in heads] for task in TASKS]
+    numbers = graph.add("Cast", [INPUT], "tasks_asked", to=TensorProto.FLOAT)
+    counts = graph.add("MatMul", [numbers, graph.weight("tasks_needs", np.array(asks, np.float32))], "tasks_asking")
+    runs = graph.add("Cast", [counts], "tasks_run", to=TensorProto.BOOL)
+    flags = graph.add_many("Split", [runs], [f"run_{name}" for name in needs], axis=0, num_outputs=len(heads))
+    return dict(zip(needs, flags, strict=True))
 
 
 def _crossing(graph: Graph, head: _Head) -> list[str]:

@@ -134,11 +134,8 @@ def _note(found: Trace, name: str, value: Array) -> None:
 
 
 def _infer(node: onnx.NodeProto, found: Trace, given: list[str], opset: int) -> dict[str, Kind] | None:
-    if node.op_type == "FusedMatMul":  # what the attention pass writes: [..., M, K] times [..., N, K]
-        (kind, left), (_, right) = (found.kinds[name] for name in given)
-        return {node.output[0]: (kind, (*left[:-1], right[-2]))}
     if node.domain:
-        return None
+        return _contributed(node, found)
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     types = {name: helper.make_tensor_type_proto(*found.kinds[name]) for name in given}
     data = {name: numpy_helper.from_array(found.values[name], name) for name in given if name in found.values}
@@ -153,3 +150,17 @@ def _infer(node: onnx.NodeProto, found: Trace, given: list[str], opset: int) -> 
             return None
         kinds[name] = (tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim))
     return kinds
+
+
+def _contributed(node: onnx.NodeProto, found: Trace) -> dict[str, Kind] | None:
+    """What comes out of ONNX Runtime's own operators, those that passes and the published recipe write."""
+    if node.op_type not in ("FusedMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"):
+        return None
+    (kind, left), (_, right) = (found.kinds[name] for name in node.input[:2])
+    if node.op_type == "FusedMatMul":  # as the attention pass writes it: [..., M, K] times [..., N, K]
+        return {node.output[0]: (kind, (*left[:-1], right[-2]))}
+    if node.op_type == "MatMulIntegerToFloat":
+        return {node.output[0]: (TensorProto.FLOAT, (*left[:-1], right[-1]))}
+    last = (right[0], left[1], right[2] // 4)  # of [S, B, D] and [directions, D, 4 h]
+    shapes = ((left[0], *last), last, last)
+    return {name: (TensorProto.FLOAT, shape) for name, shape in zip(node.output, shapes, strict=False) if name}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WORTH_MAPPING = 8 << 20  # bytes of weights
 _LARGEST = (1 << 31) - (1 << 20)  # bytes of a protobuf message, some left for what ONNX Runtime adds
 
 
@@ -82,6 +83,8 @@ def rewrite(path: Path, calibrate: Calibrate | None = None, halve: bool = False)
 def keep(path: Path, key: str, done: Optimised) -> Path | None:
     """Keep a rewritten graph for later sessions; None where there is no room. Weights may be gone from it after.
 
+    A graph of which nothing was rewritten is kept where mapping its weights is worth a second file.
+
     Args:
         path: the graph that it was made of.
         key: its key before it was read, see :mod:`kniv.server.runtime.cache`.
@@ -93,17 +96,18 @@ def keep(path: Path, key: str, done: Optimised) -> Path | None:
     Raises:
         RepositoryError: the graph is another by now, so that nobody knows which one was rewritten.
     """
-    from kniv.server.graphs.files import write_model
+    from kniv.server.graphs.mapped import mappable, write_mapped
 
     if cache.key_of(path) != key:
         raise RepositoryError(path, "changed while it was read; try again once it is whole")
-    changed = any(report.places for report in done.report)
-    kept = cache.store(path, key, lambda target: write_model(done.model, target) if changed else target.touch())
+    worth = any(report.places for report in done.report) or mappable(done.model) >= _WORTH_MAPPING
+    kept = cache.store(path, key, lambda target: write_mapped(done.model, target) if worth else target.touch())
     return None if kept is None else _entry(path, kept)
 
 
 def keep_source(path: Path, key: str) -> None:
     """Have later sessions run a graph as it is: what it was rewritten to is of no use."""
+    cache.drop(path, key)
     cache.store(path, key, lambda target: target.touch())
 
 
