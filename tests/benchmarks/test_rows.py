@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +48,9 @@ class Recorder:
         self.rows.append((asked.ids.tobytes(), asked.predicate, frozenset(asked.outputs)))
         value = asked.read({name: self._scores(name, len(asked.ids)) for name in asked.outputs})
         return row.Done(value, 0.0, row.BatchTimes(0.0, 0.0, 0.0))
+
+    async def submit_all(self, asked: Sequence[row.Row[T]], urgency: Urgency) -> list[row.Done[T]]:
+        return [await self.submit(one, urgency) for one in asked]
 
     def _scores(self, name: str, length: int) -> row.Floats:
         sizes = [] if name == "cls_logits" else [length, length] if name in ("arc_scores", "label_scores") else [length]

@@ -201,7 +201,7 @@ class Inside:
     async def _start(self) -> None:
         given = self._settings
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._executor = ThreadPoolExecutor(given.parallel_runs)
+        self._executor = ThreadPoolExecutor(2 * given.parallel_runs)
         admission = Admission(given.queue_rows, given.queue_bytes, given.client_rows, given.client_bytes)
         self.engine = GatedEngine([], self._executor, Policy(), admission)
         self._catalogue = Catalogue()

@@ -29,7 +29,7 @@ def repository(tmp_path: Path, tiny: Path) -> Path:
 
 @pytest.fixture
 def make_control() -> Iterator[MakeControl]:
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(2) as executor:
 
         def make(root: Path, mode: ControlMode) -> ModelControl:
             engine = Engine([], executor, Policy(), Admission())

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kniv.server.pipeline import decode
 from kniv.server.pipeline.decode import BioDecoder, Floats, Ints, Span, relations, spans, tree
 
 NER = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -105,6 +106,12 @@ def is_tree(heads: Ints) -> bool:
         if [word] != roots:
             return False
     return True
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=8))
+def test_what_a_tree_is(given: list[int]) -> None:
+    heads = np.array(given) % len(given)
+    assert decode.is_tree(heads) == is_tree(heads)
 
 
 @cache

@@ -19,7 +19,7 @@ from kniv.server.pipeline.segment import sentences
 from kniv.server.pipeline.words import words
 from kniv.server.repository.metadata import Metadata
 from kniv.server.runtime.session import OUTPUTS, Session
-from kniv.server.scheduling.execute import execute
+from kniv.server.scheduling.execute import execute, read
 from kniv.server.scheduling.row import Floats, Row
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,7 +59,9 @@ def rows_of(version: Path, text: str) -> list[Given]:
 def together(session: Session, batch: list[Given], padding: int, outputs: tuple[str, ...] = OUTPUTS) -> list[Answer]:
     """What rows get that share a batch, padded beyond the longest of them."""
     rows = [Row(np.array(ids), predicate, outputs, copied) for ids, predicate in batch]
-    return execute(session, rows, max(len(row.ids) for row in rows) + padding, session.switch()).answers
+    done = execute(session, rows, max(len(row.ids) for row in rows) + padding, session.switch())
+    assert not done.failures
+    return list(read(done, rows, range(len(rows))).values())
 
 
 class Alone:

@@ -117,7 +117,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(slots: int = 1, rows: int = 8, admission: Admission = ROOMY) -> AsyncIterator[Stage]:
-    with ThreadPoolExecutor(slots) as executor:
+    with ThreadPoolExecutor(2 * slots) as executor:
         made = Stage(executor, slots, rows, admission)
         try:
             yield made
@@ -125,7 +125,7 @@ async def stage(slots: int = 1, rows: int = 8, admission: Admission = ROOMY) -> 
             made.echo.gate.set()
             await made.engine.close()
             assert (made.engine.items, made.engine.bytes, made.engine.running) == (0, 0, 0)
-            assert not made.engine._rows and not made.engine._runs and not made.engine._patience
+            assert not made.engine._owner.held() and not made.engine._owner._runs and not made.engine._patience
 
 
 def row(ids: list[int], read: Callable[[dict[str, Floats]], Any] | None = None) -> Row[Any]:

@@ -12,7 +12,6 @@ from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.observe import BatchReport, Observer
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency
-from kniv.server.together import together
 
 T = TypeVar("T")
 
@@ -41,7 +40,8 @@ class BatchTally:
 
 @dataclass(slots=True)
 class Statistics(Observer):
-    """Counts of one model version. A request is a row that an annotation needs, or a ModelInfer call.
+    """Counts of one model version. A request is a ModelInfer call, or rows that an annotation needs together: those
+    of a sentence's word layers, its frames, or its dialog act.
 
     Attributes:
         inferences: rows answered.
@@ -95,7 +95,7 @@ class CountedRows:
         self._lane, self._statistics = lane, statistics
 
     async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
-        """Answer one row, a request of its own; see :meth:`kniv.server.scheduling.engine.Lane.submit`."""
+        """Answer one row, a request of its own; see :meth:`kniv.server.scheduling.handle.Lane.submit`."""
         return (await self.submit_all([row], urgency))[0]
 
     async def submit_all(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
@@ -106,7 +106,7 @@ class CountedRows:
         """
         started = perf_counter()
         try:
-            answers = await self._answers(rows, urgency)
+            answers = await self._lane.submit_all(rows, urgency)
         except asyncio.CancelledError:
             self._statistics.cancel.add(perf_counter() - started)
             raise
@@ -119,8 +119,3 @@ class CountedRows:
     async def close(self) -> None:
         """Take no new rows and wait for those that are here."""
         await self._lane.close()
-
-    async def _answers(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
-        if len(rows) == 1:
-            return [await self._lane.submit(rows[0], urgency)]
-        return await together(self._lane.submit(row, urgency) for row in rows)

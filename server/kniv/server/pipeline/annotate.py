@@ -22,7 +22,7 @@ from kniv.server.pipeline.words import Word, words
 from kniv.server.repository.labels import Labels
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency
-from kniv.server.together import both, together
+from kniv.server.together import both
 
 T = TypeVar("T")
 Acts: TypeAlias = tuple[tuple[str, float], ...]
@@ -53,6 +53,10 @@ class Rows(Protocol):
 
     async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
         """Wait for a row's turn and answer."""
+        ...
+
+    async def submit_all(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
+        """Wait for the turns and answers of rows that belong together; the first that fails gives up the others."""
         ...
 
 
@@ -121,23 +125,23 @@ class Annotator:
         else:
             rows = self._prepare(sentence.text, ask)
         ask.urgency.trail.encoded(began, monotonic())
-        found, windows = rows.words, rows.windows
-        layers, act = await both(self._layers(sentence.start, rows, ask), self._act(rows, ask))
-        tags, frames, spent = layers
-        acts, act_spent = act
-        acts = tags.acts if acts is None else acts
-        tokens = _tokens(sentence.start, found, tags)
-        spent = [*spent, *act_spent]
+        layers = self._layers(sentence.start, rows, ask)
+        if rows.act is None:
+            tags, frames, spent = await layers
+            acts = tags.acts
+        else:
+            (tags, frames, spent), act = await both(layers, self._act(rows.act, ask))
+            acts, spent = act.value, [*spent, act]
         timings = Timings(sum(d.queued for d in spent), sum(d.computed for d in spent), perf_counter() - started)
         return SentenceAnnotation(
             index=index,
             start=sentence.start,
             text=sentence.text,
-            tokens=tokens,
+            tokens=_tokens(sentence.start, rows.words, tags),
             entities=tags.entities,
             frames=frames,
             acts=acts,
-            windowed=len(windows) > 1,
+            windowed=len(rows.windows) > 1,
             timings=timings,
         )
 
@@ -198,9 +202,9 @@ class Annotator:
             done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read), urgency)
             return done.value, [done]
         rows = [Row(window.ids, 0, outputs, partial(self._scores, window=window)) for window in windows]
-        parts = await together(self._rows.submit(row, urgency) for row in rows)
+        parts = await self._rows.submit_all(rows, urgency)
         tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
-        return tags, list(parts)
+        return tags, [*parts]
 
     def _scores(self, outputs: dict[str, Floats], window: Window) -> Scores:
         return word_scores(outputs, window, self._root, self._relation_weight)
@@ -212,20 +216,21 @@ class Annotator:
         heads: tuple[int, ...] | None = None
         names: tuple[str, ...] | None = None
         if scores.pos is not None:
-            pos = tuple(labels.pos[best] for best in scores.pos.argmax(-1))
+            pos = tuple([labels.pos[best] for best in scores.pos.argmax(-1).tolist()])
         if scores.ner is not None:
             entities = tuple(Entity(s.label, s.start, s.end) for s in spans(self._ner.decode(scores.ner)))
         if scores.arcs is not None:
-            home = home_windows(windows, count)
-            best = tree(scores.arcs) if len(windows) == 1 else long_tree(scores.arcs, home)
-            chosen = relations_at(parts, windows, best, self._root)
-            heads = tuple(int(head) for head in best)
-            names = tuple(labels.deprel[label] for label in chosen)
+            arcs = scores.arcs
+            best = tree(arcs) if len(windows) == 1 else long_tree(arcs, home_windows(windows, count))
+            heads = tuple(best.tolist())
+            names = tuple([labels.deprel[label] for label in relations_at(parts, windows, best, self._root)])
         return _Tags(pos, entities, heads, names)
 
     async def _frames(
         self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], urgency: Urgency
     ) -> tuple[tuple[Frame, ...], list[Done[object]]]:
+        if not predicates:
+            return (), []
         home = home_windows(windows, len(found))
         rows = []
         for predicate in predicates:
@@ -233,8 +238,8 @@ class Annotator:
             read = partial(self._frame, window=window, predicate=predicate)
             marked = int(window.first[predicate - window.begin])
             rows.append(Row(window.ids, marked, ("srl_logits",), read))
-        frames = await together(self._rows.submit(row, urgency) for row in rows)
-        return tuple(done.value for done in frames), list(frames)
+        frames = await self._rows.submit_all(rows, urgency)
+        return tuple(done.value for done in frames), [*frames]
 
     def _frame(self, outputs: dict[str, Floats], window: Window, predicate: int) -> Frame:
         logits = outputs["srl_logits"][window.first]
@@ -242,11 +247,8 @@ class Annotator:
         found = [Argument(s.label, s.start + window.begin, s.end + window.begin) for s in spans(tags)]
         return Frame(predicate, tuple(argument for argument in found if argument.role != "V"))
 
-    async def _act(self, rows: _Rows, ask: Ask) -> tuple[Acts | None, list[Done[object]]]:
-        if rows.act is None:
-            return None, []
-        done = await self._rows.submit(Row(rows.act, 0, ("cls_logits",), self._ranked), ask.urgency)
-        return done.value, [done]
+    async def _act(self, ids: Ints, ask: Ask) -> Done[Acts]:
+        return await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked), ask.urgency)
 
     def _ranked(self, outputs: dict[str, Floats]) -> Acts:
         logits = outputs["cls_logits"].astype(np.float64)

@@ -83,7 +83,11 @@ class Chunker:
             if found is None or (found.end() == len(text) and not last):
                 break
             self._after_paragraph = False
-            yield from _touching(Chunk(base + run, found.group(), gap))
+            chunk = Chunk(base + run, found.group(), gap)
+            if chunk.text.isalpha():  # most are
+                yield chunk
+            else:
+                yield from _touching(chunk)
             done = found.end()
         self._rest = text[done:]
         self.at = base + done

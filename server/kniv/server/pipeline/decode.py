@@ -46,6 +46,8 @@ class BioDecoder:
         self._inside = np.array(inside, dtype=np.int64)
         self._begin = np.array([place[f"B-{self.labels[index][2:]}"] for index in inside], dtype=np.int64)
         self._predicate = place.get(_PREDICATE)
+        # For each class that may not follow any other, those that it may.
+        self._before = {one: (begin, one) for one, begin in zip(inside, self._begin.tolist(), strict=True)}
         # Which classes may come first, and whether the second may follow the first.
         self._first = np.ones(len(self.labels), dtype=bool)
         self._first[self._inside] = False
@@ -59,9 +61,23 @@ class BioDecoder:
             scores: logits [W, C] at each word's first subword.
             predicate: word that takes ``V``; without it no word does.
         """
-        predicates = None if predicate is None else np.array([predicate])
-        best = self.decode_rows(scores[None], np.array([len(scores)]), predicates)[0]
-        return tuple(self.labels[index] for index in best)
+        best = scores.argmax(-1).tolist() if len(scores) else []
+        if predicate is not None and self._predicate is not None:
+            best[predicate] = self._predicate
+        if not self._stands(best, predicate):
+            predicates = None if predicate is None else np.array([predicate])
+            best = self.decode_rows(scores[None], np.array([len(scores)]), predicates)[0].tolist()
+        return tuple([self.labels[index] for index in best])
+
+    def _stands(self, path: Sequence[int], predicate: int | None) -> bool:
+        """Whether classes may stand in this order, ``V`` at the predicate alone: :meth:`_valid` for one short row."""
+        last = -1
+        for word, index in enumerate(path):
+            before = self._before.get(index)
+            if (before is not None and last not in before) or (index == self._predicate and word != predicate):
+                return False
+            last = index
+        return True
 
     def decode_rows(self, scores: Floats, lengths: Ints, predicates: Ints | None = None) -> Ints:
         """Class indices [B, W] of padded rows; what stands beyond a row's length means nothing.
@@ -146,9 +162,11 @@ def tree(scores: Floats) -> Ints:
     words = len(scores)
     if words < 2:
         return np.zeros(words, dtype=np.int64)
+    greedy: Ints = scores.argmax(-1)
+    if np.isfinite(scores).all() and is_tree(greedy):
+        return greedy
     known = _finite(scores)
-    greedy: Ints = known.argmax(-1)
-    if is_tree(greedy):
+    if is_tree(greedy := known.argmax(-1)):
         return greedy
     diagonal = np.arange(words)
     matrix = np.zeros((words + 1, words + 1))
@@ -185,10 +203,18 @@ def _finite(scores: Floats) -> Doubles:
 
 def is_tree(heads: Ints) -> bool:
     """Whether one word alone is its own head and every word reaches it."""
-    roots = np.flatnonzero(heads == np.arange(len(heads)))
+    above: list[int] = heads.tolist()
+    roots = [word for word, head in enumerate(above) if word == head]
     if len(roots) != 1:
         return False
-    reached = heads
-    for _ in range(len(heads).bit_length()):
-        reached = reached[reached]
-    return bool((reached == roots[0]).all())
+    reaches = set(roots)
+    for word in range(len(above)):
+        path: list[int] = []
+        at = word
+        while at not in reaches:
+            if len(path) == len(above):
+                return False
+            path.append(at)
+            at = above[at]
+        reaches.update(path)
+    return True

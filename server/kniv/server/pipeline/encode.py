@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,8 @@ class Encoder:
         self._room = limits.max_subwords - 2
         self._limits = limits
         self.vocabulary = self._tokenizer.get_vocab_size()
+        # Not of a method: then it would hold itself, and what is out of use be there until garbage is collected.
+        self._pieces = partial(_pieces, self._tokenizer, self._unk)
         self._cached = lru_cache(_CACHED_WORDS)(self._pieces)
 
     def windows(self, words: Sequence[str]) -> list[Window]:
@@ -75,6 +77,8 @@ class Encoder:
         A word of more subwords than fit is cut to those that do; only its first is ever read.
         """
         pieces = [self._word(word) for word in words]
+        if pieces and sum(map(len, pieces)) <= self._room:  # as of nearly every sentence
+            return [self._window(pieces, 0, len(pieces))]
         ends = np.cumsum([len(piece) for piece in pieces])
         starts = ends - [len(piece) for piece in pieces]
         windows, begin = [], 0
@@ -106,7 +110,8 @@ class Encoder:
     def _word(self, word: str) -> tuple[int, ...]:
         return self._cached(word) if len(word) <= _CACHED_LETTERS else self._pieces(word)
 
-    def _pieces(self, word: str) -> tuple[int, ...]:
-        """Subwords of one word; a word that the tokenizer drops (a control character, say) is unknown."""
-        encoded = self._tokenizer.encode([word], is_pretokenized=True, add_special_tokens=False)
-        return tuple(encoded.ids) or (self._unk,)
+
+def _pieces(tokenizer: Tokenizer, unknown: int, word: str) -> tuple[int, ...]:
+    """Subwords of one word; a word that the tokenizer drops (a control character, say) is unknown."""
+    encoded = tokenizer.encode([word], is_pretokenized=True, add_special_tokens=False)
+    return tuple(encoded.ids) or (unknown,)

@@ -123,12 +123,13 @@ class Segmenter:
             # A line is wrapped where the next word would have made it too long; otherwise its author ended it.
             if width >= _WRAPPED.stop or width + 1 + len(right.text) < _WRAPPED.start:
                 return True
-        after = tuple(seen for _, seen in self._queue)
-        if not possible(self._before, seen, after[0]):
+        if not possible(self._before, seen, self._queue[0][1]):
             return False
+        after = tuple([seen for _, seen in self._queue])
         gap = "" if right.gap is Gap.TOUCH else " "
         names = features(self._context, self._before, seen, after, gap)
-        return sum(_WEIGHTS.get(name, 0.0) for name in names) + _WEIGHTS[""] > 0
+        weight = _WEIGHTS.get
+        return sum([weight(name, 0.0) for name in names]) + _WEIGHTS[""] > 0
 
     def _close(self, final: Chunk, found: list[Sentence]) -> None:
         start = self._start - self._at

@@ -163,14 +163,20 @@ def relations_at(parts: Sequence[Scores], windows: Sequence[Window], heads: Ints
     For a head outside the word's own window (a tree may need one to hold together) the relation is the
     one that the word would have to itself.
     """
+    words = np.arange(len(heads))
+    if len(parts) == 1:
+        assert parts[0].relations is not None
+        found = parts[0].relations.at(words, heads)
+        found[heads == words] = root
+        return [*found.tolist()]
     home = home_windows(windows, len(heads))
     found = np.full(len(heads), root)
     for index, (part, window) in enumerate(zip(parts, windows, strict=True)):
         assert part.relations is not None
-        mine = np.flatnonzero((home == index) & (heads != np.arange(len(heads))))
+        mine = np.flatnonzero((home == index) & (heads != words))
         inside = (heads[mine] >= window.begin) & (heads[mine] < window.end)
         found[mine] = part.relations.at(mine - window.begin, np.where(inside, heads[mine], mine) - window.begin)
-    return [int(relation) for relation in found]
+    return [*found.tolist()]
 
 
 def _rows(values: Sequence[Floats | None], windows: Sequence[Window], home: Ints) -> Floats | None:

@@ -77,7 +77,7 @@ class Device:
 
     def serves(self, lane: Lane) -> bool:
         """Whether a lane has a chance to run here."""
-        return not self._hanging[lane.name] and self._hanging.total() < self._slots
+        return not self._hanging or (not self._hanging[lane.name] and self._hanging.total() < self._slots)
 
     def room(self, lane: Lane) -> int:
         """Batches that a lane could begin here now."""

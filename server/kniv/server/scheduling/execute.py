@@ -1,8 +1,8 @@
-"""Running one batch, in a worker thread."""
+"""Running one batch and reading its answers, in worker threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kniv.server.errors import InferenceError
-from kniv.server.scheduling.row import BatchTimes, Floats, Ints, Row
+from kniv.server.scheduling.row import Floats, Ints, Row
 
 
 class Switch(Protocol):
@@ -35,22 +35,23 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What came out.
+    """What came out of a run.
 
     Attributes:
-        answers: of each row its answer, or the InferenceError that it met.
-        suspects: places of the rows to be run again with fewer others: the run failed, or their outputs are not
+        outputs: by name; what the failed rows have in them means nothing.
+        failures: by place, the rows to be run again with fewer others: the run failed, or their outputs are not
             finite, which on a graph that scales whole batches may be another row's doing.
-        times: what it took.
+        input, infer: seconds that it took to pack the rows, and to run them.
     """
 
-    answers: list[Any]
-    suspects: frozenset[int]
-    times: BatchTimes
+    outputs: dict[str, Floats]
+    failures: dict[int, InferenceError]
+    input: float = 0.0
+    infer: float = 0.0
 
 
 def execute(runner: Runner, rows: Sequence[Row[Any]], length: int, switch: Switch) -> Executed:
-    """Run rows as one padded batch and read each one's answer.
+    """Run rows as one padded batch.
 
     Args:
         runner: runs it.
@@ -68,31 +69,40 @@ def execute(runner: Runner, rows: Sequence[Row[Any]], length: int, switch: Switc
     try:
         outputs = runner.run(ids, mask, predicates, rows[0].outputs, switch)
     except Exception as error:
-        times = BatchTimes(packed - started, perf_counter() - packed, 0)
-        return failed(len(rows), "the model failed on this sentence", error, times)
-    ran = perf_counter()
-    answers: list[Any] = []
-    suspects = set()
-    for place, row in enumerate(rows):
-        mine = {name: _cut(values[place], name, len(row.ids)) for name, values in outputs.items()}
-        if broken := next((name for name, values in mine.items() if not np.isfinite(values).all()), None):
-            suspects.add(place)
-            answers.append(InferenceError(f"the model's output {broken} has values that are not finite"))
-        else:
-            answers.append(_read(row.read, mine))
-    return Executed(answers, frozenset(suspects), BatchTimes(packed - started, ran - packed, perf_counter() - ran))
+        return failed(len(rows), "the model failed on this sentence", error, packed - started, perf_counter() - packed)
+    failures = {}
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        failures = {place: failure for place, row in enumerate(rows) if (failure := _broken(outputs, place, row))}
+    return Executed(outputs, failures, packed - started, perf_counter() - packed)
 
 
-def failed(rows: int, what: str, error: Exception, times: BatchTimes) -> Executed:
-    """What comes of a batch that could not be run: all of its rows are suspect."""
-    return Executed([_failure(what, error)] * rows, frozenset(range(rows)), times)
+def failed(rows: int, what: str, error: Exception, packed: float = 0.0, ran: float = 0.0) -> Executed:
+    """What comes of a batch that could not be run: all of its rows are to be run again."""
+    return Executed({}, dict.fromkeys(range(rows), _failure(what, error)), packed, ran)
 
 
-def _read(read: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats]) -> Any:
+def read(result: Executed, rows: Sequence[Row[Any]], places: Collection[int]) -> dict[int, Any]:
+    """By place, the answers of the rows there: what each made of its outputs, or the InferenceError that it met."""
+    return {place: _read(rows[place].read, _mine(result.outputs, place, rows[place])) for place in places}
+
+
+def _read(reading: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats]) -> Any:
     try:
-        return read(outputs)
+        return reading(outputs)
     except Exception as error:
         return _failure("the model's output could not be decoded", error)
+
+
+def _mine(outputs: dict[str, Floats], place: int, row: Row[Any]) -> dict[str, Floats]:
+    """A row's part of the outputs, without its padding."""
+    return {name: _cut(values[place], name, len(row.ids)) for name, values in outputs.items()}
+
+
+def _broken(outputs: dict[str, Floats], place: int, row: Row[Any]) -> InferenceError | None:
+    for name, values in _mine(outputs, place, row).items():
+        if not np.isfinite(values).all():
+            return InferenceError(f"the model's output {name} has values that are not finite")
+    return None
 
 
 def _cut(values: Floats, name: str, length: int) -> Floats:

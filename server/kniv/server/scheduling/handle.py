@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kniv.server.scheduling.execute import Runner
@@ -27,17 +27,23 @@ class Lane:
         self._engine = engine
 
     async def submit(self, row: Row[T], urgency: Urgency) -> Done[T]:
-        """Wait for a row's turn and answer. Cancelling gives the row up, wherever it is.
+        """Wait for a row's turn and answer; see :meth:`submit_all`."""
+        return (await self._engine.submit(self, (row,), urgency))[0]
+
+    async def submit_all(self, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
+        """Wait for the turns and answers of rows that come together. Cancelling gives them up, wherever they are.
+
+        The first row that fails gives up the others.
 
         Raises:
-            OverloadedError: there is no room, and the row is not patient.
-            DeadlineError: its deadline or its level's queue timeout has passed.
-            InferenceError: the model or the reading of its outputs failed on this row.
+            OverloadedError: there is no room, and the rows are not patient.
+            DeadlineError: their deadline or their level's queue timeout has passed.
+            InferenceError: the model or the reading of its outputs failed on a row.
             NotReadyError: the lane is closed.
             UnavailableError: runs of the lane hang, and it has nowhere left to run.
             StoppingError: the engine is closed.
         """
-        return await self._engine.submit(self, row, urgency)
+        return await self._engine.submit(self, rows, urgency)
 
     @property
     def hangs(self) -> bool:

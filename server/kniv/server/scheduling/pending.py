@@ -1,4 +1,4 @@
-"""A row whose caller waits for it."""
+"""Rows whose caller waits for them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,41 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Answers(Generic[T]):
+    """What the caller of rows that were submitted together waits for.
+
+    Attributes:
+        ready: all of them, in the order of the rows; fails with the first row that does.
+    """
+
+    __slots__ = ("_answers", "_left", "ready")
+
+    def __init__(self, rows: int) -> None:
+        self._answers: list[Any] = [None] * rows
+        self._left = rows
+        self.ready: asyncio.Future[list[Done[T]]] = asyncio.get_running_loop().create_future()
+        if not rows:
+            self.ready.set_result([])
+
+    def settle(self, place: int, answer: Done[T] | Exception) -> None:
+        """A row has ended, once."""
+        # The caller may have gone in this turn of the loop, and be told only in the next.
+        if self.ready.done():
+            return
+        if isinstance(answer, Exception):
+            self.ready.set_exception(answer)
+            return
+        self._answers[place] = answer
+        self._left -= 1
+        if not self._left:
+            self.ready.set_result(self._answers)
+
+    def forget(self) -> None:
+        """The caller does not look at them any more."""
+        if self.ready.done() and not self.ready.cancelled():
+            self.ready.exception()  # or asyncio would complain that nobody did
+
+
 class Pending(Generic[T]):
     """A row that has no answer yet.
 
@@ -23,15 +58,15 @@ class Pending(Generic[T]):
         number: the scheduler's id of it, 0 until it is admitted.
         came: when it was submitted.
         queued: seconds until it ran; negative before.
-        answer: what its caller waits for.
+        answers: where its answer goes, in its place.
     """
 
-    __slots__ = ("answer", "came", "lane", "number", "queued", "row", "urgency")
+    __slots__ = ("answers", "came", "lane", "number", "place", "queued", "row", "urgency")
 
-    def __init__(self, lane: Lane, row: Row[T], urgency: Urgency, came: float) -> None:
+    def __init__(self, lane: Lane, row: Row[T], urgency: Urgency, came: float, answers: Answers[T], place: int) -> None:
         self.lane, self.row, self.urgency, self.came = lane, row, urgency, came
         self.number, self.queued = 0, -1.0
-        self.answer: asyncio.Future[Done[T]] = asyncio.get_running_loop().create_future()
+        self.answers, self.place = answers, place
 
     def item(self, number: int, lane: str) -> Item:
         """The row as the scheduler sees it."""
@@ -58,20 +93,9 @@ class Pending(Generic[T]):
         if self.queued < 0:
             self.queued = now - self.came
 
-    def settle(self, answer: Any) -> None:
+    def settle(self, answer: Done[T] | Exception) -> None:
         """Answer the caller, or let it fail if the answer is an exception."""
-        # It may have gone in this turn of the loop, and be told only in the next.
-        if self.answer.done():
-            return
-        if isinstance(answer, Exception):
-            self.answer.set_exception(answer)
-        else:
-            self.answer.set_result(answer)
-
-    def forget(self) -> None:
-        """The caller does not look at the answer any more."""
-        if self.answer.done() and not self.answer.cancelled():
-            self.answer.exception()  # or asyncio would complain that nobody did
+        self.answers.settle(self.place, answer)
 
 
 def refused(refusal: Refusal) -> OverloadedError | NotReadyError | DeadlineError | UnavailableError:

@@ -32,7 +32,7 @@ def tiny_models(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def serving(tiny_models: Path) -> Iterator[Serving[T]]:
     """Runs something on a loop with the repository's control in explicit mode, nothing loaded."""
-    with ThreadPoolExecutor(1) as executor:
+    with ThreadPoolExecutor(2) as executor:
 
         def run(work: Callable[[ModelControl], Awaitable[T]]) -> T:
             async def main() -> T:
