@@ -30,9 +30,10 @@ class Model:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.busy = self.most_busy = 0
+        self.busy = self.most_busy = self.begun = 0
 
     async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
+        self.begun += 1
         self.busy += 1
         self.most_busy = max(self.busy, self.most_busy)
         try:
@@ -192,7 +193,8 @@ def test_a_failed_document_does_not_hold_up_an_ordered_stream() -> None:
     assert {response.completion.item.turn_id for response in out if response.HasField("completion")} == {"1", "2"}
 
 
-def test_blank_turns_are_bounded_by_a_writer_that_does_not_write() -> None:
+@pytest.mark.parametrize("text", [" ", "One. Two.", "It fails."])
+def test_turns_are_bounded_by_a_writer_that_does_not_write(text: str) -> None:
     read = 0
 
     async def main() -> None:
@@ -200,13 +202,14 @@ def test_blank_turns_are_bounded_by_a_writer_that_does_not_write() -> None:
             nonlocal read
             read += 1
             await asyncio.sleep(0)
-            return turn(str(read), " ")
+            return turn(str(read), text)
 
         async def never(response: Response) -> None:
             await asyncio.Event().wait()
 
         options = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1)
-        leases = Leases(Model(0))
+        model = Model(0)
+        leases = Leases(model)
         items = Items(options.unit, 1, 2, False, leases.lease)
         limits = StreamLimits(sentences=4, messages=8)
         stream = AnnotationStream(options, Urgency(), items, False, limits, next_turn, never, asyncio.Event())
@@ -214,9 +217,37 @@ def test_blank_turns_are_bounded_by_a_writer_that_does_not_write() -> None:
         for _ in range(5000):
             await asyncio.sleep(0)
         assert read < 40
+        assert model.begun <= limits.sentences
         running.cancel()
         await asyncio.wait({running})
         assert leases.held == 0
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_waits_for_no_sentence() -> None:
+    """Neither does what comes after it: here the cancellation of the turn that takes all the stream may hold."""
+
+    async def main() -> None:
+        class Stuck(Model):
+            async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
+                await asyncio.Event().wait()
+                raise AssertionError
+
+        out, coming = list[Response](), iter([turn("1", "One. Two."), Request(), cancel(turn_id="1")])
+
+        async def read() -> Request | None:
+            return next(coming, None)
+
+        async def write(response: Response) -> None:
+            out.append(response)
+
+        options = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1)
+        items = Items(options.unit, 1, 2, False, Leases(Stuck(0)).lease)
+        limits = StreamLimits(sentences=1)
+        stream = AnnotationStream(options, Urgency(), items, False, limits, read, write, asyncio.Event())
+        assert await asyncio.wait_for(stream.run(calls.StreamConfigured()), 60)
+        assert sorted(one.WhichOneof("message") or "" for one in out) == ["completion", "configured", "error"]
 
     asyncio.run(main())
 

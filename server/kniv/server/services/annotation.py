@@ -6,36 +6,24 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 
-from kniv.server.errors import (
-    DeadlineError,
-    InferenceError,
-    InvalidRequestError,
-    OverloadedError,
-    ServeError,
-)
+from kniv.server.errors import InferenceError, InvalidRequestError, ServeError
 from kniv.server.models.catalogue import Catalogue
-from kniv.server.models.version import Lease, trail_on
-from kniv.server.pipeline.annotate import Ask
-from kniv.server.pipeline.segment import Sentence, sentences
-from kniv.server.pipeline.types import Timings
-from kniv.server.scheduling.trail import Kind, Outcome, following
-from kniv.server.scheduling.urgency import Urgency
+from kniv.server.models.version import Lease
 from kniv.server.services import convert
 from kniv.server.services.access import visit
 from kniv.server.services.ending import Ending, Lifetime
 from kniv.server.services.items import Items
-from kniv.server.services.offsets import Ruler, to_code_points
 from kniv.server.services.rpc import Calls, ClientGoneError, Context, Method, Wire, heard, unary, urgency_of
-from kniv.server.services.status import abort, item_status
+from kniv.server.services.status import abort
 from kniv.server.services.stream import AnnotationStream, StreamLimits
+from kniv.server.services.texts import Texts
 from kniv.server.together import together
-from kniv.v1 import annotation_pb2 as wire
 from kniv.v1 import annotation_service_pb2 as calls
 from kniv.v1 import model_pb2
 
@@ -46,7 +34,6 @@ Request: TypeAlias = calls.StreamAnnotationsRequest
 SERVICE = calls.DESCRIPTOR.services_by_name["AnnotationService"].full_name
 
 _MAX_PAGE = 100
-_SHORT = 4096  # characters up to which segmenting is not worth a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +95,8 @@ class AnnotationService:
         share = asyncio.Semaphore(self._limits.stream.sentences)
         urgency = replace(urgency_of(context, patient=False), level=options.priority)
         with self._catalogue.lease(options.model, options.version, options.variant) as lease:
-            answers = [
-                self._input(text, place, options, lease, share, urgency) for place, text in enumerate(request.inputs)
-            ]
-            answered = await together(answers)
+            texts = Texts(options, lease, urgency, share)
+            answered = await together(texts.answer(text, place) for place, text in enumerate(request.inputs))
         spent = [annotation for _, timings in answered for annotation in timings]
         return calls.AnnotateTextResponse(
             results=[result for result, _ in answered],
@@ -122,9 +107,9 @@ class AnnotationService:
 
     async def stream_annotations(self, _requests: object, context: Context) -> None:
         """Annotate turns and documents as they come."""
-        lifetime, expires = self._limits.lifetime, visit().caller.expires
+        lifetime, standing = self._limits.lifetime, visit().standing
         try:
-            async with Ending(self._draining, lifetime, expires) as ending:
+            async with Ending(self._draining, lifetime, standing) as ending:
                 ends = Wire(context, calls.StreamAnnotationsRequest, ending.touch)
                 first = await _unless_over(ends.read(), ending)
                 if first is not None:
@@ -155,6 +140,7 @@ class AnnotationService:
             await ends.write(response.SerializeToString())
 
         items = Items(options.unit, turns, limits.open_documents, ordered, lease)
+        ending.hand_back = items.give_up
         caller = replace(urgency_of(ends.context, patient=True), level=options.priority)
         stream = AnnotationStream(options, caller, items, ordered, limits, ends.read, write, ending.stop)
         try:
@@ -185,62 +171,6 @@ class AnnotationService:
         name = request.name or self._catalogue.default_model
         full = request.view != model_pb2.MODEL_VIEW_BASIC
         return calls.GetModelResponse(model=convert.model_of(name, self._catalogue.versions(name), full))
-
-    async def _input(
-        self,
-        message: calls.TextInput,
-        place: int,
-        options: convert.Options,
-        lease: Lease,
-        share: asyncio.Semaphore,
-        urgency: Urgency,
-    ) -> tuple[calls.TextResult, list[Timings]]:
-        """Annotate one text of a call; its error stays its own."""
-        with following(trail_on(lease, Kind.TEXT)) as trail:
-            return await self._text(message, place, options, lease, share, replace(urgency, trail=trail))
-
-    async def _text(
-        self,
-        message: calls.TextInput,
-        place: int,
-        options: convert.Options,
-        lease: Lease,
-        share: asyncio.Semaphore,
-        urgency: Urgency,
-    ) -> tuple[calls.TextResult, list[Timings]]:
-        text, ruler, model = message.text, Ruler(options.unit), convert.reference(lease)
-        ruler.feed(text)
-
-        async def annotate(sentence: Sentence, index: int, start: int) -> tuple[wire.SentenceAnnotation, Timings]:
-            # What comes after a call's share is in flight may wait for room: the call itself has been let in.
-            later = replace(ask, urgency=replace(urgency, patient=True)) if share.locked() else ask
-            async with share:
-                found = await lease.annotator.annotate(sentence, index, later)
-                return convert.sentence(found, start, options.unit, model), found.timings
-
-        try:
-            predicates = None
-            if message.predicates:
-                starts = [span.start for span in message.predicates]
-                predicates = tuple(to_code_points(starts, text, options.unit, f"inputs[{place}].predicates"))
-            previous = message.previous_text if message.HasField("previous_text") else None
-            ask = Ask(options.tasks, previous or None, predicates, urgency)
-            began = monotonic()
-            cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
-            urgency.trail.segmented(began, monotonic(), text, len(cut))
-            work = [annotate(one, index, ruler.measure(one.start)) for index, one in enumerate(cut)]
-            found = await together(work)
-        except (OverloadedError, DeadlineError):
-            raise  # of the call, not of this text
-        except ServeError as error:
-            urgency.trail.ended(Outcome.FAILED, error)
-            return calls.TextResult(error=item_status(error)), []
-        except Exception as error:
-            urgency.trail.ended(Outcome.FAILED, error)
-            log.exception("a text could not be annotated")
-            return calls.TextResult(error=item_status(InferenceError("internal error; the server's log has it"))), []
-        annotation = calls.TextAnnotation(sentences=[one for one, _ in found])
-        return calls.TextResult(annotation=annotation), [timings for _, timings in found]
 
 
 async def _unless_over(read: Awaitable[Request | None], ending: Ending) -> Request | None:

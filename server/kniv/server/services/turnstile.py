@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Turnstile:
-    """Tickets are drawn in order; each holder waits for its number, then passes.
+class Turnstile(Generic[T]):
+    """Tickets are drawn in order, and what comes with them passes in that order.
 
     Args:
-        ordered: without order nobody waits.
+        ordered: without order nothing waits.
     """
 
     def __init__(self, ordered: bool) -> None:
         self._ordered = ordered
         self._drawn = 0
         self._next = 0
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, T] = {}
 
     def draw(self) -> int:
-        """The next ticket. Its holder must :meth:`enter` and then :meth:`leave`, whatever happens in between."""
+        """The next ticket. Something must :meth:`enter` with it, or nothing that is drawn later passes."""
         self._drawn += 1
         return self._drawn - 1
 
-    async def enter(self, ticket: int) -> None:
-        """Wait until every earlier ticket's holder has left."""
-        if self._ordered and ticket != self._next:
-            self._waiting[ticket] = asyncio.get_running_loop().create_future()
-            await self._waiting[ticket]
-
-    def leave(self, ticket: int) -> None:
-        """Let the next ticket in."""
+    def enter(self, ticket: int, one: T) -> list[T]:
+        """What may pass now: this one, unless an earlier ticket is still out, and those that waited for it alone."""
         if not self._ordered:
-            return
-        self._next = ticket + 1
-        waiting = self._waiting.pop(self._next, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+            return [one]
+        self._waiting[ticket] = one
+        passing = []
+        while self._next in self._waiting:
+            passing.append(self._waiting.pop(self._next))
+            self._next += 1
+        return passing
