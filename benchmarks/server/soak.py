@@ -29,7 +29,7 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
     """The curve, its trend after the warm-up, and the verdict."""
     with bench.server(models.mini()) as server:
         running = _loads(bench, server, seconds)
-        times, held = _curve(server, seconds)
+        times, held = _curve(server, seconds, running)
         bulk, dialogues, answered, arrived = (one.result() for one in running)
         server.settle()
         rest = server.rss() / 2**20
@@ -55,12 +55,12 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
     }
 
 
-def _curve(server: Server, seconds: float) -> tuple[list[float], list[float]]:
-    """Seconds, and MiB held then."""
+def _curve(server: Server, seconds: float, running: list[Future[Any]]) -> tuple[list[float], list[float]]:
+    """Seconds, and MiB held then; ends when a load has failed, as with less of it memory says nothing."""
     times: list[float] = []
     held: list[float] = []
     begun = time.monotonic()
-    while (now := time.monotonic() - begun) < seconds:
+    while (now := time.monotonic() - begun) < seconds and not any(one.done() and one.exception() for one in running):
         times.append(now)
         held.append(server.rss() / 2**20)
         time.sleep(seconds / _POINTS)

@@ -8,10 +8,11 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+from kniv.server import memory
 from kniv.server.errors import NotAllowedError, NotFoundError, RepositoryError, ServeError, shown
 from kniv.server.models.catalogue import Catalogue, State, VersionEntry
 from kniv.server.models.modes import ControlMode
-from kniv.server.models.opening import open_version
+from kniv.server.models.opening import open_version, settle
 from kniv.server.models.version import LoadedVersion, RunOptions
 from kniv.server.repository.config import Device, ModelConfig, config_from_json, load_config
 from kniv.server.repository.layout import ModelFolder, VersionFiles, find, models
@@ -201,6 +202,7 @@ class ModelControl:
         log.info("model %s version %d: loading", files.model, files.version)
         try:
             opened = await asyncio.to_thread(open_version, files, config, self._threads)
+            await asyncio.to_thread(settle, opened, self._options.slots, self._options.limits)
         except Exception as error:  # whatever a broken model or a full memory brings forth, the others go on
             failure = error
             if not isinstance(failure, RepositoryError):
@@ -216,7 +218,7 @@ class ModelControl:
         self.catalogue.changes.tell()
         log.info("model %s version %d is ready: %s", files.model, files.version, ", ".join(opened.variants))
         if before is not None:
-            self._watch(before, None)
+            self._begin(self._forget(before, None))
         return None
 
     async def _fall_back(self, older: Iterable[VersionFiles], config: ModelConfig) -> None:
@@ -242,18 +244,16 @@ class ModelControl:
             return
         entry.state = State.UNLOADING
         log.info("model %s version %d: unloading, %s", name, number, reason)
-        self._watch(loaded, entry)
+        self._begin(self._forget(loaded, entry))
 
-    def _watch(self, loaded: LoadedVersion, entry: VersionEntry | None) -> None:
+    async def _forget(self, loaded: LoadedVersion, entry: VersionEntry | None) -> None:
         """Wait for the last request of a version; only then is it forgotten."""
-
-        async def retire() -> None:
-            await loaded.retire()
-            if entry is not None and entry.state is State.UNLOADING:
-                entry.state = State.UNAVAILABLE
-            log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)
-
-        self._begin(retire())
+        await loaded.retire()
+        if entry is not None and entry.state is State.UNLOADING:
+            entry.state = State.UNAVAILABLE
+        log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)
+        del loaded  # or this task would still hold it
+        memory.give_back()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

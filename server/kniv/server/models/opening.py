@@ -10,6 +10,7 @@ from os.path import relpath
 
 from tritonclient.grpc import model_config_pb2
 
+from kniv.server import memory
 from kniv.server.errors import RepositoryError
 from kniv.server.pipeline.encode import Encoder
 from kniv.server.repository.config import ModelConfig, Placement
@@ -20,7 +21,8 @@ from kniv.server.repository.manifest import Snapshot, verify
 from kniv.server.repository.metadata import Metadata
 from kniv.server.runtime.providers import Device, DeviceError, SessionSettings
 from kniv.server.runtime.session import Session
-from kniv.server.runtime.warmup import warm
+from kniv.server.runtime.warmup import fill, warm
+from kniv.server.scheduling.policy import BatchLimits
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,22 @@ def open_version(files: VersionFiles, config: ModelConfig, threads: int) -> Open
     first = next(iter(next(iter(variants.values())).sessions.values()))
     message = complete(config, first.inputs, first.outputs)
     return OpenedVersion(files, snapshot, config, message, labels, limits, encoder, variants)
+
+
+def settle(opened: OpenedVersion, slots: int, limits: BatchLimits) -> None:
+    """Give a version the memory that it will come to need, and the system what loading needed beside. Blocking.
+
+    Args:
+        opened: the version.
+        slots: runs side by side on a device.
+        limits: size of a batch.
+    """
+    rows = min(limits.rows, opened.config.max_batch_size)
+    for variant in opened.variants.values():
+        for device, session in variant.sessions.items():
+            at_once = min(variant.instances[device] or slots, slots)
+            fill(session, at_once, rows, limits.tokens, opened.limits.max_subwords)
+    memory.give_back()
 
 
 def _place(

@@ -107,9 +107,15 @@ class LoadedVersion:
         await self._unused.wait()
 
     async def retire(self) -> None:
-        """Wait until no lease is left, then give up the places in the scheduler; no lease may be taken any more."""
+        """Wait until no lease is left, then give up the places in the scheduler, and the sessions.
+
+        No lease may be taken any more.
+        """
         await self.unused()
         await together(rows.close() for rows in self.rows.values())
+        # Calls that were cut short are held by their tracebacks until garbage is collected, and the version by them.
+        for variant in self.opened.variants.values():
+            variant.sessions.clear()
 
     def ended(self) -> None:
         """A lease has ended; called by it alone."""

@@ -92,7 +92,8 @@ class Session:
         self.relation_weight: Floats | None = None
         if self._takes_tasks and {*RELATIONS, WEIGHT} <= known.keys():
             one = np.ones((1, 1), dtype=np.int64)
-            self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT]
+            # A copy, as outputs lie in the session's memory and keep all of it.
+            self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT].copy()
 
     def switch(self) -> ort.RunOptions:
         """What stops one run from another thread: ``terminate``, looked at between any two nodes of the graph."""
@@ -160,6 +161,13 @@ class Session:
                 raise RepositoryError(self.path, problem)
             if not np.isfinite(outputs[name][0]).all():
                 raise RepositoryError(self.path, f"output {name} has values that are not finite on a trial run")
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What sentences are read from: without ``label_scores`` where relations are given at the best heads."""
+        if self.relation_weight is None:
+            return OUTPUTS
+        return (*(name for name in OUTPUTS if name != "label_scores"), *RELATIONS)
 
     def _relations(self) -> tuple[str, ...]:
         return RELATIONS if self.relation_weight is not None else ()
