@@ -69,12 +69,29 @@ def test_the_default_model_serves_while_another_is_being_loaded(tmp_path: Path, 
         assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_a_server_that_is_told_to_stop_while_it_loads(tmp_path: Path, tiny_repository: Path) -> None:
-    with starting(tmp_path, "--model-repository", str(tiny_repository), faults=("hold-tiny",)) as server:
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_server_that_is_told_to_stop_does_not_wait_for_a_load(
+    tmp_path: Path, tiny_repository: Path, signals: int
+) -> None:
+    flags = ("--model-repository", str(tiny_repository), "--lame-duck-seconds", "3600" if signals > 1 else "0")
+    with starting(tmp_path, *flags, faults=("hold-tiny",)) as server:
+        server.said("model tiny version 1: loading")
+        for _ in range(signals):
+            server.process.terminate()
+            server.said("draining")
+        # The load has not ended, and never would.
+        assert server.process.wait(PATIENCE) == 0
+        assert server.log.read_text().rstrip().endswith("stopped")
+
+
+def test_nor_for_a_load_that_a_caller_asked_for(tmp_path: Path, tiny_repository: Path) -> None:
+    flags = ("--model-repository", str(tiny_repository), "--model-control-mode", "explicit", "--drain-seconds", "0.5")
+    with starting(tmp_path, *flags, faults=("hold-tiny",)) as server, grpc.insecure_channel(server.target) as channel:
+        triton = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        load = triton.RepositoryModelLoad.future(service_pb2.RepositoryModelLoadRequest(model_name="tiny"))
         server.said("model tiny version 1: loading")
         server.process.terminate()
-        server.said("stopped")
-        server.mend("hold-tiny")
+        assert load.exception() is not None
         assert server.process.wait(PATIENCE) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from tests.e2e.conftest import Server, StartServer
 from tests.e2e.wire import Request, completions, configuration, turn
+from tests.server.telemetry.collector import collecting
 
 from kniv.v1 import annotation_service_pb2 as calls
 from kniv.v1 import annotation_service_pb2_grpc as stubs
@@ -89,7 +91,35 @@ def test_a_broken_version_beside_a_good_one_is_listed_with_its_reason(
 
 def test_a_port_in_use(server: Server) -> None:
     flags = ["--model-repository", str(Path(__file__).resolve().parents[2] / "model_repository")]
-    assert "cannot listen" in refused(*flags, "--port", server.target.rpartition(":")[2])
+    port = server.target.rpartition(":")[2]
+    said = refused(*flags, "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said and "--port" in said
+    assert "--admin-port" in refused(*flags, "--admin-port", port)
+
+
+def test_a_server_that_cannot_listen_closes_its_telemetry_and_ends(server: Server) -> None:
+    root = Path(__file__).resolve().parents[2]
+    flags = ["--model-repository", str(root / "model_repository"), "--metrics-port", "0", "--log-format", "json"]
+    with collecting() as collector:
+        said = refused(*flags, "--port", server.target.rpartition(":")[2], "--otlp-endpoint", collector.endpoint)
+        assert collector.metrics, "what there was to tell was not sent"
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert lines[-1]["level"] == "CRITICAL" and "cannot listen" in lines[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model-repository", "nowhere"], "no such model repository"),
+        (["--run-threads", "0"], "--run-threads"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--metrics-port", "0", "--jwt-issuer", "me"], "--jwt-keys-file"),
+    ],
+)
+def test_why_a_server_does_not_start_is_json_as_the_rest_of_its_log(flags: list[str], said: str) -> None:
+    lines = [json.loads(line) for line in refused("--log-format", "json", *flags).splitlines()]
+    assert [line["level"] for line in lines].count("CRITICAL") == 1
+    assert lines[-1]["level"] == "CRITICAL" and said in lines[-1]["message"]
 
 
 @pytest.mark.parametrize(

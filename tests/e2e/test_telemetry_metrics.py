@@ -51,7 +51,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Sample]]:
             for _ in range(3):
                 stub.AnnotateText(calls.AnnotateTextRequest(inputs=inputs), timeout=60)
             requests = [configuration(), turn("a", "Hello there."), chunk("d", b"One line.", last=True)]
-            list(stub.StreamAnnotations(iter(requests), timeout=60))
+            list(stub.StreamAnnotations(iter([*requests, chunk("e", b"no UTF-8: \xff", last=True)]), timeout=60))
             for number in range(5):
                 with pytest.raises(grpc.RpcError):
                     stub.GetModel(calls.GetModelRequest(name=f"{STRANGER}{number}"), timeout=60)
@@ -104,7 +104,8 @@ def test_the_counts_are_those_of_what_was_done(samples: list[Sample]) -> None:
     assert total(samples, ended, grpc_method="other", grpc_status="UNIMPLEMENTED") == 5
     items = "kniv_item_duration_seconds_count"
     assert total(samples, items, kniv_item_kind="text", kniv_outcome="complete") == 3
-    assert total(samples, items, kniv_item_kind="turn") == total(samples, items, kniv_item_kind="document") == 1
+    assert total(samples, items, kniv_item_kind="turn") == 1
+    assert total(samples, items, kniv_item_kind="document", grpc_status="OK") == 1
     rows, batches = total(samples, "kniv_inference_count_total"), total(samples, "kniv_inference_executions_total")
     assert rows == total(samples, "kniv_batch_rows_total") == total(samples, "kniv_queue_dispatched_total")
     assert rows >= batches >= 1
@@ -112,6 +113,17 @@ def test_the_counts_are_those_of_what_was_done(samples: list[Sample]) -> None:
     assert total(samples, "kniv_batch_padded_tokens_total") >= total(samples, "kniv_batch_tokens_total") > 0
     assert total(samples, "kniv_server_calls_active") == total(samples, "kniv_scheduler_rows") == 0
     assert total(samples, "kniv_model_state", kniv_model="kniv-mini", kniv_state="READY") == 1
+
+
+def test_no_alert_counts_what_callers_do_wrong(samples: list[Sample]) -> None:
+    items = "kniv_item_duration_seconds_count"
+    assert total(samples, items, kniv_outcome="failed", grpc_status="INVALID_ARGUMENT") == 1
+    (rule,) = [rule for rule in of_rules(ROOT / "deploy" / "prometheus" / "alerts.yml") if items in rule]
+    failed = rule.partition("/")[0]
+    (counted,) = re.findall(r'grpc_status=~"(.*?)"', failed)
+    assert not [s for s in samples if s.name == items and re.fullmatch(counted, s.labels["grpc_status"])]
+    for status in ("INTERNAL", "UNAVAILABLE"):
+        assert re.fullmatch(counted, status)
 
 
 def test_callers_cannot_make_labels(samples: list[Sample]) -> None:

@@ -32,16 +32,20 @@ class KnivError(Exception):
     """Base of all errors of this package.
 
     ``code`` is the name of a gRPC status code; ``retry_after_s`` is the number of seconds after which the server
-    invites another try, None where it does not say.
+    invites another try, None where it does not say; ``reason`` is the server's word for programs (ErrorInfo), such as
+    ``STREAM_AGE`` or ``TOKEN_INVALID``, empty where it has none.
     """
 
     code = "UNKNOWN"
 
-    def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after_s: float | None = None, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
 
 class InvalidRequestError(KnivError):
@@ -148,7 +152,8 @@ def from_rpc_error(error: grpc.RpcError) -> KnivError:
 
 
 def _make(code: str, message: str, status: status_pb2.Status) -> KnivError:
-    return _BY_CODE.get(code, ServerError)(message or code, code=code, retry_after_s=_retry_after_s(status))
+    kind = _BY_CODE.get(code, ServerError)
+    return kind(message or code, code=code, retry_after_s=_retry_after_s(status), reason=_reason(status))
 
 
 def _retry_after_s(status: status_pb2.Status) -> float | None:
@@ -158,3 +163,11 @@ def _retry_after_s(status: status_pb2.Status) -> float | None:
             delay = annotation_pb2.Timings.FromString(detail.value).queue_duration
             return delay.seconds + delay.nanos * 1e-9
     return None
+
+
+def _reason(status: status_pb2.Status) -> str:
+    for detail in status.details:
+        if detail.type_url.endswith("/google.rpc.ErrorInfo"):
+            # Its field 1 is a text, as LabelScore's is, whose other field has another wire type than ErrorInfo's.
+            return annotation_pb2.LabelScore.FromString(detail.value).label
+    return ""

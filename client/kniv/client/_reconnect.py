@@ -17,6 +17,8 @@ OPENING_ATTEMPTS = 4  # as many as an AnnotateText call has
 # A reset by whatever stands between client and server reaches gRPC as one of these, with no word from the server; so
 # does an end without a status, which a balancer makes of a connection that was closed.
 _RESET_CODES = ("CANCELLED", "INTERNAL", "UNKNOWN")
+# Servers end streams that are old, idle or past their token's time, so that they are opened anew.
+_BY_DESIGN = frozenset({"STREAM_AGE", "STREAM_IDLE", "CREDENTIALS_EXPIRED"})
 _RESET_WORDS = re.compile(r"RST_STREAM|GOAWAY|END_STREAM flag|Socket closed|Connection reset|Broken pipe")
 
 
@@ -115,7 +117,8 @@ def is_break(error: KnivError) -> bool:
 
 def report(loss: ConnectionLost, policy: Reconnect | None) -> None:
     """Log a break and tell the listener."""
-    log.warning(
+    log.log(
+        logging.INFO if loss.error.reason in _BY_DESIGN else logging.WARNING,
         "a stream's connection is lost (%s: %s); attempt %d to go on in %.1f s, %d items to be sent again",
         loss.error.code,
         loss.error,

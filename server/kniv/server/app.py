@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import Any
 
+from kniv.server import memory
 from kniv.server.errors import HungError, RepositoryError
 from kniv.server.front import Front
 from kniv.server.models.catalogue import Catalogue
@@ -24,14 +25,15 @@ from kniv.server.scheduling.engine import Engine
 from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 from kniv.server.scheduling.watchdog import RunBound
 from kniv.server.settings import ServeSettings
-from kniv.server.telemetry.telemetry import telemetry_of
+from kniv.server.telemetry.telemetry import Telemetry, telemetry_of
 
 log = logging.getLogger(__name__)
 
 _MOST_DEVICES = 16
+_LEAVE_SECONDS = 0.5  # for threads that are about to end anyway
 
 
-async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda port: None) -> None:
+async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda port: None) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
     Calls are heard from the start, and told to come back while their model is being loaded.
@@ -40,21 +42,38 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         settings: how.
         ready: called with the port once the first model answers, or all that is there at the start has been tried.
 
+    Returns:
+        Whether no thread is at work any more. If one is, with a model that is still being loaded, the process is to
+        end without it: neither the loop nor the interpreter can be closed before it has ended.
+
     Raises:
         ServeError: a setting cannot be followed, or there is nothing to serve.
         HungError: runs of a model do not return.
         OSError: an address cannot be listened on.
     """
+    memory.bound(_cores())
+    telemetry = telemetry_of(settings)
+    try:
+        await _serve(settings, telemetry, ready)
+    finally:
+        await telemetry.close()
+    log.info("stopped")
+    # Not to be given up: that would wait for the threads, with the loop at a stand.
+    threads = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
+    ended, _ = await asyncio.wait({threads}, timeout=_LEAVE_SECONDS)
+    return bool(ended)
+
+
+async def _serve(settings: ServeSettings, telemetry: Telemetry, ready: Callable[[int], None]) -> None:
     stopping, draining, forced = asyncio.Event(), asyncio.Event(), asyncio.Event()
     _on_signals(stopping, forced)
     slots = settings.parallel_runs or _cores()
-    # Threads are made as they are needed: as many as the slots of all devices that models turn out to use.
-    executor = ThreadPoolExecutor(_MOST_DEVICES * slots, thread_name_prefix="run")
+    # Threads are made as they are needed: two for each slot of all devices that models turn out to use.
+    executor = ThreadPoolExecutor(2 * _MOST_DEVICES * slots, thread_name_prefix="run")
     engine = Engine([], executor, _policy(settings), _admission(settings), bound=_bound(settings))
     limits = BatchLimits(tokens=settings.batch_tokens, rows=settings.batch_rows)
     catalogue = Catalogue(settings.default_model)
     catalogue.starting = True
-    telemetry = telemetry_of(settings)
     telemetry.watch(engine, catalogue)
     control = ModelControl(
         settings.model_repository,
@@ -83,10 +102,8 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         # Calls that were cut short have given up their rows; their batches end before the threads do.
         ended = await _in_time(engine.close(), settings.run_grace_seconds) and not engine.hung
         executor.shutdown(wait=ended)
-        await telemetry.close()
     if not ended:
         raise HungError("runs of a model hang; the process ends without them")
-    log.info("stopped")
 
 
 async def _live(settings: ServeSettings, control: ModelControl, ready: Callable[[], None]) -> None:

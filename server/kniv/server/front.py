@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -163,8 +164,24 @@ class Front:
         host = self._settings.host
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
+            _probe(host, port)
             if self._tls is not None:
                 return server, server.add_secure_port(address, self._tls.credentials())
             return server, server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: {error}") from error
+        except (OSError, RuntimeError) as error:
+            problem = (isinstance(error, OSError) and error.strerror) or error
+            flag = "--port" if elsewhere or port != self._settings.admin_port else "--admin-port"
+            way = f"stop what listens there, or choose another address with --host and {flag}"
+            raise OSError(f"cannot listen on {address}: {problem}; {way}") from error
+
+
+def _probe(host: str, port: int) -> None:
+    """Find out what keeps an address from being listened on: gRPC does not say, and writes into the log itself.
+
+    Raises:
+        OSError: something does.
+    """
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC: connections that linger do not matter
+        probe.bind(address)

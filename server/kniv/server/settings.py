@@ -94,6 +94,13 @@ class ServeSettings(TelemetrySettings, SecuritySettings, BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def log_format_of(arguments: list[str]) -> Literal["text", "json"]:
+    """The log's format that arguments or environment ask for, where the settings as a whole cannot be read."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--log-format", default=os.environ.get(f"{PREFIX}LOG_FORMAT"))
+    return "json" if finder.parse_known_args(arguments)[0].log_format == "json" else "text"
+
+
 def load_settings(arguments: list[str]) -> ServeSettings:
     """Settings from command-line arguments, the environment and the file that either names.
 

@@ -168,11 +168,11 @@ def half_open(target: str, seed: int) -> Iterator[Crowd]:
 def cut_off(target: str, seed: int) -> Iterator[Crowd]:
     """Streams behind a proxy that stops forwarding and hangs up only in the end."""
     crowd = Crowd()
-    with ExitStack() as stack:
-        proxy = stack.enter_context(Proxy(target).running())
+    # The proxy hangs up before the channels are closed: gRPC would wait for a write that nobody takes.
+    with ExitStack() as channels, Proxy(target).running() as proxy:
         streams = []
         for _ in range(_THREADS):
-            channel = stack.enter_context(channel_to(proxy.target))
+            channel = channels.enter_context(channel_to(proxy.target))
             streams.append(stubs.AnnotationServiceStub(channel).StreamAnnotations(_turns()))
             assert next(streams[-1]).HasField("configured")
         proxy.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,9 @@ def impatient(tiny_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def cut_off(inside: Inside, *more: Request) -> Iterator[None]:
     """A stream behind a proxy that has stopped forwarding, its connection open on both sides."""
     requests = Requests(configuration(options=ONE_ROW), *more)
-    with Proxy(inside.target).running() as proxy, channel_to(proxy.target) as channel:
+    # The proxy hangs up before the channel is closed: gRPC would wait for a write that nobody takes.
+    with ExitStack() as channels, Proxy(inside.target).running() as proxy:
+        channel = channels.enter_context(channel_to(proxy.target))
         call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(requests))
         assert next(call).HasField("configured")
         proxy.stop()

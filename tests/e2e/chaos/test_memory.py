@@ -64,7 +64,7 @@ def growth(server: Server, rounds: int, calls: int, seconds: float = 0.0) -> int
 
 def test_memory_is_flat(start_server: StartServer, tiny_repository: Path) -> None:
     server = start_server("--model-repository", str(tiny_repository))
-    assert growth(server, rounds=5, calls=100) < 16 * _MB
+    assert growth(server, rounds=4, calls=50) < 16 * _MB
 
 
 @long

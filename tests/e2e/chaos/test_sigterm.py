@@ -12,7 +12,7 @@ from tests.e2e.chaos.conftest import seed
 from tests.e2e.chaos.faults import LASTING, REPEATED, Fault
 from tests.e2e.conftest import Server, StartServer
 
-CALLS = 100  # that have ended when the signal comes
+CALLS = 30  # that have ended when the signal comes
 GOOD = {
     grpc.StatusCode.OK,
     grpc.StatusCode.CANCELLED,
@@ -33,7 +33,7 @@ def stop(server: Server) -> None:
 
 @pytest.mark.parametrize("fault", [*LASTING, *REPEATED])
 def test_sigterm_during(start_server: StartServer, tiny_repository: Path, fault: Fault) -> None:
-    server = start_server("--model-repository", str(tiny_repository), "--drain-seconds", "1")
+    server = start_server("--model-repository", str(tiny_repository), "--drain-seconds", "0.5")
     with fault(server.target, seed()) as crowd:
         if fault in REPEATED:
             crowd.until(CALLS)

@@ -28,7 +28,7 @@ def test_a_lasting_fault(inside: Inside, fault: Fault) -> None:
 
 
 def test_all_faults_at_once(inside: Inside) -> None:
-    weather(inside, 10)
+    weather(inside, 5)
 
 
 @long

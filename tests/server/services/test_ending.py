@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kniv.server.errors import StoppingError, StreamOverError
+from kniv.server.errors import DeniedError, ServeError, StoppingError, StreamOverError
+from kniv.server.security.standing import Standing
 from kniv.server.services.ending import Ending, Lifetime
 
 seconds = st.floats(0.1, 1e6)
@@ -37,7 +38,7 @@ def test_a_stream_lasts_until_it_is_old_or_idle(age: float, idle: float, jitter:
 
 
 def test_it_lasts_no_longer_than_what_the_caller_has_shown() -> None:
-    left, error = Ending(asyncio.Event(), Lifetime(age=1e6), expires=time.time() + 60).due()
+    left, error = Ending(asyncio.Event(), Lifetime(age=1e6), Standing(time.time() + 60)).due()
     assert 50 < left <= 60 and error.reason == "CREDENTIALS_EXPIRED"
 
 
@@ -92,3 +93,34 @@ def test_being_cancelled_is_not_an_end() -> None:
 def test_draining_is_told_from_the_end_of_one_stream() -> None:
     assert not isinstance(asyncio.run(ended(Lifetime(), draining=True)), StreamOverError)
     assert isinstance(asyncio.run(ended(Lifetime(idle=0.001), draining=False)), StreamOverError)
+
+
+def test_a_caller_who_may_not_go_on_ends_it() -> None:
+    async def main() -> None:
+        standing, error = Standing(revocable=True), DeniedError("TOKEN_INVALID", "gone")
+        handed_back: list[ServeError] = []
+        async with Ending(asyncio.Event(), Lifetime(), standing) as ending:
+            ending.hand_back = handed_back.append
+            assert not ending.stop.is_set()
+            standing.lose(error)
+            assert ending.stop.is_set() and ending.error is error and handed_back == [error]
+        standing.lose(error)  # nobody is there any more
+        assert handed_back == [error]
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_one_whose_time_is_over_ends_in_good_order() -> None:
+    async def main() -> None:
+        standing = Standing(revocable=True)
+        handed_back: list[ServeError] = []
+        async with Ending(asyncio.Event(), Lifetime(grace=1e6), standing) as ending:
+            ending.hand_back = handed_back.append
+            standing.lose(DeniedError("CREDENTIALS_EXPIRED", "over"))
+            await ending.stop.wait()
+            assert isinstance(ending.error, StreamOverError) and ending.error.reason == "CREDENTIALS_EXPIRED"
+        assert not handed_back
+
+    asyncio.run(main())

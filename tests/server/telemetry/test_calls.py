@@ -12,8 +12,9 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 
+from kniv.server.errors import InferenceError, InvalidRequestError, OverloadedError, StoppingError
 from kniv.server.scheduling.trail import Kind, Outcome, trails
-from kniv.server.telemetry.calls import CallInterceptor, CallMeter
+from kniv.server.telemetry.calls import Call, CallInterceptor, CallMeter
 from kniv.server.telemetry.items import ItemTrail
 from kniv.server.telemetry.spans import Spans
 
@@ -151,5 +152,24 @@ def test_an_item_belongs_to_its_call_and_ends_once() -> None:
 
     calls = Calls()
     asyncio.run(main())
-    assert calls.items.labels == [{"kniv.item.kind": "turn", "kniv.outcome": "cancelled"}]
+    assert calls.items.labels == [{"kniv.item.kind": "turn", "kniv.outcome": "cancelled", "grpc.status": "CANCELLED"}]
     assert calls.statuses() == ["OK"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "status"),
+    [
+        (Outcome.COMPLETE, None, "OK"),
+        (Outcome.SUPERSEDED, None, "CANCELLED"),
+        (Outcome.ABANDONED, None, "CANCELLED"),
+        (Outcome.FAILED, InvalidRequestError("turn", "at fault"), "INVALID_ARGUMENT"),
+        (Outcome.FAILED, OverloadedError("queue_full", 1.0), "RESOURCE_EXHAUSTED"),
+        (Outcome.FAILED, StoppingError("stopping"), "UNAVAILABLE"),
+        (Outcome.FAILED, InferenceError("failed"), "INTERNAL"),
+        (Outcome.FAILED, ValueError("a mistake of ours"), "INTERNAL"),
+    ],
+)
+def test_an_item_is_counted_by_whose_fault_its_end_is(outcome: Outcome, error: Exception | None, status: str) -> None:
+    calls = Calls()
+    Call(calls.meter, METHOD, None).begin(Kind.TURN, "m", 1, "v").ended(outcome, error)
+    assert [labels["grpc.status"] for labels in calls.items.labels] == [status]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import unquote
 
 from kniv.server.errors import DeniedError
@@ -38,6 +39,7 @@ class Authenticator:
     Attributes:
         rosters: the files with callers.
         read_jwt: whom a JWT speaks of, or a DeniedError; None where none are taken.
+        keys: the files that ``read_jwt`` reads.
         certificate_grants: what a certificate's holder may do that is in no roster.
         anonymous_grants: what everybody may do.
         clock: Unix time.
@@ -45,6 +47,7 @@ class Authenticator:
 
     rosters: tuple[Watched[Roster], ...] = ()
     read_jwt: Callable[[str], Caller] | None = None
+    keys: tuple[Watched[Any], ...] = ()
     certificate_grants: frozenset[Grant] = frozenset()
     anonymous_grants: frozenset[Grant] = frozenset()
     clock: Callable[[], float] = time.time
@@ -53,6 +56,15 @@ class Authenticator:
     def takes_tokens(self) -> bool:
         """Whether there is any token that would be taken."""
         return bool(self.rosters) or self.read_jwt is not None
+
+    @property
+    def changes(self) -> bool:
+        """Whether what is found out may change with time."""
+        return bool(self.rosters or self.keys)
+
+    def known(self) -> tuple[object, ...]:
+        """What all files say now; while it stays equal, so does what is found out of the same evidence."""
+        return tuple(watched.current() for watched in (*self.rosters, *self.keys))
 
     def caller(self, evidence: Evidence) -> Caller:
         """Who makes a call.

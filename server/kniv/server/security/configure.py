@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kniv.server.errors import ServeError
 from kniv.server.security.authenticate import Authenticator
@@ -33,21 +33,22 @@ def authenticator_of(settings: SecuritySettings) -> Authenticator:
     if settings.admin_token_file is not None:
         rosters.append(Watched("--admin-token-file", [settings.admin_token_file], read_admin_token))
     grants = frozenset(settings.certificate_grants)
-    return Authenticator(tuple(rosters), _jwt_reader(settings), grants, anonymous_grants_of(settings))
+    return Authenticator(tuple(rosters), *_jwt_reader(settings), grants, anonymous_grants_of(settings))
 
 
-def _jwt_reader(settings: SecuritySettings) -> Callable[[str], Caller] | None:
+def _jwt_reader(settings: SecuritySettings) -> tuple[Callable[[str], Caller] | None, tuple[Watched[Any], ...]]:
+    """What reads JWTs, and the files that it heeds."""
     if settings.jwt_keys_file is None:
         if settings.jwt_issuer or settings.jwt_audience:
             raise ServeError("--jwt-issuer and --jwt-audience need --jwt-keys-file")
-        return None
+        return None, ()
     if not (settings.jwt_issuer and settings.jwt_audience):
         raise ServeError("--jwt-keys-file needs --jwt-issuer and --jwt-audience: tokens made for others prove nothing")
     from kniv.server.security.web_tokens import TokenRules, caller_of, read_keys  # late: few servers need it
 
     keys = Watched("--jwt-keys-file", [settings.jwt_keys_file], read_keys)
     rules = TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway_seconds)
-    return lambda token: caller_of(token, keys.current(), rules)
+    return lambda token: caller_of(token, keys.current(), rules), (keys,)
 
 
 def anonymous_grants_of(settings: SecuritySettings) -> frozenset[Grant]:

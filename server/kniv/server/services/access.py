@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,6 +17,7 @@ from kniv.server.errors import DeniedError, NotAllowedError, ServeError
 from kniv.server.security.authenticate import Authenticator, Evidence, address_of
 from kniv.server.security.caller import Bounds, Caller, Grant, Proof
 from kniv.server.security.quotas import Quota, Quotas
+from kniv.server.security.standing import Standing, Vigil
 from kniv.server.services.handler import Handler, behaviour, replaced
 from kniv.server.services.status import abort
 
@@ -39,12 +40,14 @@ class Visit:
         key: what all its calls have in common.
         quota: what it uses.
         elsewhere: whether administrators' calls are served by another listener.
+        standing: whether it may go on, where the call is a stream.
     """
 
     caller: Caller
     key: tuple[str, str]
     quota: Quota
     elsewhere: bool = False
+    standing: Standing = field(default_factory=Standing)
 
     def require(self, grant: Grant) -> None:
         """Let the caller pass if it may do this here.
@@ -95,6 +98,7 @@ class Access(grpc.aio.ServerInterceptor):
 
     def __init__(self, authenticator: Authenticator, quotas: Quotas, *, elsewhere: bool) -> None:
         self._authenticator, self._quotas, self._elsewhere = authenticator, quotas, elsewhere
+        self._vigil = Vigil(authenticator)
 
     async def intercept_service(
         self,
@@ -107,12 +111,13 @@ class Access(grpc.aio.ServerInterceptor):
         grant = grant_of(method)
         if handler is None or grant is None:
             return handler
-        inner = behaviour(handler)
+        inner, streams = behaviour(handler), bool(handler.request_streaming)
 
         async def guarded(request: Any, context: _Context) -> Any:
             try:
-                visit = self._let_in(context, grant, method)
-                with visit.quota.call():
+                evidence = _evidence(context)
+                visit = self._let_in(evidence, grant, method, streams)
+                with visit.quota.call(), self._vigil.over(visit.standing, lambda: self._judge(evidence, grant, method)):
                     _VISIT.set(visit)  # for the task of this one call, so that it need not be undone
                     return await inner(request, context)
             except ServeError as error:
@@ -120,21 +125,40 @@ class Access(grpc.aio.ServerInterceptor):
 
         return replaced(handler, guarded)
 
-    def _let_in(self, context: _Context, grant: Grant, method: str) -> Visit:
+    def _let_in(self, evidence: Evidence, grant: Grant, method: str, streams: bool) -> Visit:
         """Who makes a call, if it may.
 
         Raises:
             ServeError: it may not.
         """
         try:
-            caller = self._authenticator.caller(_evidence(context))
-            visit = Visit(caller, self._quotas.key(caller), self._quotas.of(caller), self._elsewhere)
-            visit.require(grant)
+            visit = self._visit(evidence, grant, streams=streams)
         except ServeError as error:
-            log.info("%s: a call of %s is refused: %s", address_of(context.peer()), method, error)
+            log.info("%s: a call of %s is refused: %s", address_of(evidence.peer), method, error)
             raise
         if grant is Grant.ADMIN:
-            log.info("%s by %s at %s", method, caller, address_of(context.peer()))
+            log.info("%s by %s at %s", method, visit.caller, address_of(evidence.peer))
+        return visit
+
+    def _judge(self, evidence: Evidence, grant: Grant, method: str) -> None:
+        """Raise ServeError if whoever has opened a stream may not go on with it."""
+        try:
+            self._visit(evidence, grant)
+        except ServeError as error:
+            log.info("%s: a stream of %s ends: %s", address_of(evidence.peer), method, error)
+            raise
+
+    def _visit(self, evidence: Evidence, grant: Grant, *, streams: bool = False) -> Visit:
+        """The visit that some evidence allows as things are now.
+
+        Raises:
+            ServeError: none.
+        """
+        caller = self._authenticator.caller(evidence)
+        known = caller.proof is not Proof.NONE
+        standing = Standing(caller.expires, revocable=streams and known and self._authenticator.changes)
+        visit = Visit(caller, self._quotas.key(caller), self._quotas.of(caller), self._elsewhere, standing)
+        visit.require(grant)
         return visit
 
 

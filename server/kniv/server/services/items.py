@@ -177,6 +177,11 @@ class Items:
         if self._turns.get(item.reference.turn_id) is item:
             del self._turns[item.reference.turn_id]
 
+    def give_up(self, error: ServeError) -> None:
+        """End all that has not ended with an error."""
+        for item in list(self._live):
+            item.fail(error)
+
     def release(self) -> None:
         """Give up the models that items still hold: the stream is over."""
         for item in self._live:

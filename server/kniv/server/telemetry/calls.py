@@ -21,8 +21,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, set_spa
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tritonclient.grpc import service_pb2
 
+from kniv.server.errors import ServeError
 from kniv.server.scheduling.trail import CALL, Kind, Outcome, Trail, Trails
 from kniv.server.services.handler import Handler, behaviour, replaced
+from kniv.server.services.status import rpc_status
 from kniv.server.telemetry import instruments as known
 from kniv.server.telemetry.items import Ended, ItemTrail
 from kniv.server.telemetry.spans import Spans
@@ -45,6 +47,7 @@ _NAMES: dict[object, str] = {
     key: code.name for code in grpc.StatusCode for key in (code, code.value[0])
 }  # a context tells either
 _W3C = TraceContextTextMapPropagator()
+_NOWHERE = Context()
 
 
 class Call(Trails):
@@ -119,9 +122,13 @@ class CallMeter:
             found = self._labels[method, status] = {"grpc.method": method, "grpc.status": status}
         return found
 
-    def _item_ended(self, kind: Kind, outcome: Outcome, seconds: float, context: SpanContext) -> None:
-        above = set_span_in_context(NonRecordingSpan(context), Context())
-        self._items(seconds, {known.KIND: kind, known.OUTCOME: outcome}, above)
+    def _item_ended(
+        self, kind: Kind, outcome: Outcome, error: Exception | None, seconds: float, context: SpanContext
+    ) -> None:
+        # Only a span that is kept can be an exemplar.
+        above = set_span_in_context(NonRecordingSpan(context), _NOWHERE) if context.trace_flags.sampled else _NOWHERE
+        labels = {known.KIND: kind.value, known.OUTCOME: outcome.value, known.STATUS: _item_status(outcome, error)}
+        self._items(seconds, labels, above)
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -213,6 +220,15 @@ def _size(message: Any) -> int:
     if isinstance(message, bytes):
         return len(message)
     return message.ByteSize() if hasattr(message, "ByteSize") else 0
+
+
+def _item_status(outcome: Outcome, error: Exception | None) -> str:
+    """Name of the status that stands for an item's end."""
+    if outcome is Outcome.COMPLETE:
+        return "OK"
+    if outcome is not Outcome.FAILED:
+        return "CANCELLED"
+    return _NAMES[rpc_status(error).code] if isinstance(error, ServeError) else "INTERNAL"
 
 
 def _status(context: Any, error: BaseException | None) -> str:

@@ -48,7 +48,7 @@ class Metric:
         return self.name.replace(".", "_") + unit + ("_total" if self.kind is Kind.COUNTER else "")
 
 
-_METHOD, _STATUS = "grpc.method", "grpc.status"
+_METHOD, STATUS = "grpc.method", "grpc.status"
 MODEL, VERSION, VARIANT, LEVEL = "kniv.model", "kniv.version", "kniv.variant", "kniv.priority"
 REASON, STATE, KIND, OUTCOME, SIGNAL = "kniv.reason", "kniv.state", "kniv.item.kind", "kniv.outcome", "kniv.signal"
 _LANE = (MODEL, VERSION, VARIANT)
@@ -56,14 +56,12 @@ _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 STARTED = Metric("grpc.server.call.started", _C, "{call}", (_METHOD,), "calls begun")
 ACTIVE = Metric("kniv.server.calls.active", _G, "{call}", (_METHOD,), "calls and streams open now")
-DURATION = Metric(
-    "grpc.server.call.duration", _H, "s", (_METHOD, _STATUS), "from a call's begin to its status", SECONDS
-)
+DURATION = Metric("grpc.server.call.duration", _H, "s", (_METHOD, STATUS), "from a call's begin to its status", SECONDS)
 SENT = Metric(
     "grpc.server.call.sent_total_compressed_message_size",
     _H,
     "By",
-    (_METHOD, _STATUS),
+    (_METHOD, STATUS),
     "messages sent in a call (the server compresses none)",
     BYTES,
 )
@@ -71,12 +69,17 @@ RECEIVED = Metric(
     "grpc.server.call.rcvd_total_compressed_message_size",
     _H,
     "By",
-    (_METHOD, _STATUS),
+    (_METHOD, STATUS),
     "messages received in a call; those that a client compresses count as they are unpacked",
     BYTES,
 )
 ITEMS = Metric(
-    "kniv.item.duration", _H, "s", (KIND, OUTCOME), "from the arrival of a turn, document or text to its end", SECONDS
+    "kniv.item.duration",
+    _H,
+    "s",
+    (KIND, OUTCOME, STATUS),
+    "from the arrival of a turn, document or text to its end",
+    SECONDS,
 )
 QUEUE = Metric("kniv.queue.rows", _G, "{row}", (*_LANE, LEVEL), "rows that wait (Triton: pending)")
 QUEUED = Metric(

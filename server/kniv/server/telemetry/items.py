@@ -14,7 +14,7 @@ from kniv.server.telemetry.spans import MOST_LINKS, Attributes, Spans
 
 _LONGEST_TEXT = 1024  # characters of a text that a trace may hold
 
-Ended = Callable[[Kind, Outcome, float, SpanContext], None]
+Ended = Callable[[Kind, Outcome, Exception | None, float, SpanContext], None]
 
 
 class _Stage:
@@ -41,7 +41,7 @@ class ItemTrail(Trail):
         spans: takes them.
         attributes: what is known of it as it comes.
         texts: whether its text may be noted.
-        ended: told how it ended and after how many seconds.
+        ended: told how it ended, of what error if any, and after how many seconds.
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class ItemTrail(Trail):
         if self._over:
             return
         self._over, now = True, monotonic()
-        self._ended(self._kind, outcome, now - self._began, self.context)
+        self._ended(self._kind, outcome, error, now - self._began, self.context)
         if not self.traced:
             return
         self.traced = False  # a batch that is still under way has come too late

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from typing import Any, Literal
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -19,9 +21,18 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     if style == "text":
         logging.basicConfig(level=level.upper(), format=_TEXT)
         return
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes lines of its own, which are no JSON
     handler = logging.StreamHandler()
     handler.setFormatter(_json_formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def last_line(problem: object, style: Literal["text", "json"]) -> None:
+    """Say why the process ends, as the log's last line or, where that is text, as any command does."""
+    if style == "json":
+        logging.getLogger("kniv.server").critical("%s", problem)
+    else:
+        print(f"kniv-serve: {problem}", file=sys.stderr, flush=True)
 
 
 def _json_formatter() -> logging.Formatter:

@@ -107,7 +107,7 @@ class InferenceService:
     async def _stream(self, _requests: object, context: Context) -> None:
         calls = partial(self._admit, caller=urgency_of(context, patient=True))
         try:
-            async with Ending(self._draining, self._lifetime, visit().caller.expires) as ending:
+            async with Ending(self._draining, self._lifetime, visit().standing) as ending:
                 wire = Wire(context, pb.ModelInferRequest, ending.touch)
                 stream = InferenceStream(calls, self._limits, wire.read, wire.write, ending.stop)
                 if not await stream.run():
