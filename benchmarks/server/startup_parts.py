@@ -45,7 +45,7 @@ def main(repository: Path, model: str) -> dict[str, float]:
     from kniv.server.repository.manifest import Snapshot, verify
     from kniv.server.repository.metadata import Metadata
     from kniv.server.runtime.session import Session
-    from kniv.server.runtime.warmup import warm
+    from kniv.server.runtime.warmup import fill, warm
 
     asyncio.run(_listen(laps, repository))
     folder = find(repository, model)
@@ -63,6 +63,8 @@ def main(repository: Path, model: str) -> dict[str, float]:
         session.check(labels, encoder.vocabulary, limits.max_subwords)
         warm(session, config.warmup, folder.path)
         laps.done("warm-up")
+        fill(session, 2, 8, 512, limits.max_subwords)  # as on two cores
+        laps.done("largest batches")
     from kniv.server.pipeline.segment import sentences
 
     list(sentences("Hello there. How are you?"))
