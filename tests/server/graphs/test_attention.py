@@ -77,6 +77,44 @@ def test_a_mask_that_lets_padding_in_is_left_alone(published: Source) -> None:
     assert [node.op_type for node in graph.nodes].count("Softmax") == softmaxes
 
 
+def places(graph: Graph) -> str:
+    """0 to S - 1."""
+    length = graph.add("Squeeze", [graph.add("Shape", ["input_ids"], "longest", start=1, end=2)], "subwords")
+    ends = [graph.weight(name, np.array(value)) for name, value in (("first", 0), ("step", 1))]
+    return graph.add("Range", [ends[0], length, ends[1]], "places")
+
+
+def masks_of(graph: Graph) -> list[onnx.NodeProto]:
+    makers = [graph.producer(softmax.input[0]) for softmax in Matcher(graph).softmaxes()]
+    found = [node for node in makers if node is not None and node.op_type == "Where"]
+    assert found
+    return found
+
+
+def test_what_is_added_to_masked_scores_is_not_dropped(published: Source) -> None:
+    graph = ready(published.load())
+    slope = graph.add("Cast", [places(graph)], "slope", to=1)
+    for node in masks_of(graph):
+        node.input[2] = graph.add("Add", [node.input[2], slope], node.output[0] + "_sloping")
+    graph.touch()
+    graph.prune()
+    assert "no mask" in refused(graph)
+
+
+def test_a_window_that_short_rows_do_not_fill_is_left_alone(published: Source) -> None:
+    graph = ready(published.load())
+    row = places(graph)
+    apart = graph.add(
+        "Abs", [graph.add("Sub", [row, graph.add("Unsqueeze", [row, graph.ints(1)], "column")], "apart")], "far"
+    )
+    outside = graph.add("Greater", [apart, graph.weight("window", np.array(64))], "outside")
+    for node in masks_of(graph):
+        node.input[0] = graph.add("Or", [node.input[0], outside], node.output[0] + "_windowed")
+    graph.touch()
+    graph.prune()
+    assert "mask" in refused(graph)
+
+
 def test_a_projection_that_is_none_is_left_alone(published: Source) -> None:
     graph = ready(published.load())
     for node in list(graph.nodes):

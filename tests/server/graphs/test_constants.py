@@ -47,3 +47,23 @@ def test_folded_products_hold_the_codes_and_sums_of_onnx_runtime(
     copied = {node.output[0].removesuffix("_out"): node.input[0] for node in folded.nodes}
     for name in names:
         np.testing.assert_array_equal(folded.value(copied[name]), wanted[name], err_msg=name)
+
+
+def test_a_number_stays_a_number() -> None:
+    """As a vector of one it would add a dimension to what it picks."""
+    nodes = [
+        helper.make_node("Add", ["first", "first"], ["second"]),
+        helper.make_node("Gather", ["values", "second"], ["picked"], axis=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "numbers",
+        [helper.make_tensor_value_info("values", 1, ["N", 3])],
+        [helper.make_tensor_value_info("picked", 1, [3])],
+        [numpy_helper.from_array(np.array(1), "first")],
+    )
+    folded = Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    assert constants.apply(folded).places == 1
+    index = folded.value(folded.nodes[0].input[1])
+    assert index is not None
+    assert index.shape == ()

@@ -72,6 +72,19 @@ def test_every_head_s_mix_is_a_product(source: Source) -> None:
     assert len(laid[0].input) == 3  # what is embedded, and two layers
 
 
+def test_sums_whose_weights_depend_on_sizes_are_left_alone(source: Source) -> None:
+    graph = ready(source.load())
+    length = graph.add("Cast", [graph.add("Shape", ["input_ids"], "length", start=1, end=2)], "length_float", to=1)
+    for node in list(graph.nodes):
+        known = [graph.scalar(name) is not None and graph.weights[name].data_type == 1 for name in node.input]
+        if node.op_type == "Mul" and any(known):
+            place = known.index(True)
+            node.input[place] = graph.add("Mul", [node.input[place], length], node.output[0] + "_by_length")
+    graph.touch()
+    graph.prune()
+    assert mixes.apply(graph).places == 0
+
+
 def test_arcs_are_two_products(published: Source) -> None:
     graph = ready(published.load())
     before = kinds(graph).count("Einsum")
@@ -107,3 +120,14 @@ def test_a_size_that_is_none_of_the_input_s_stays(published: Source) -> None:
     sizes.apply(graph)
     assert "twice" in {name for node in graph.nodes for name in node.output}
     assert trace(graph, 2, 6).shape("extra") == (12,)
+
+
+def test_a_size_that_has_an_upper_end_stays(published: Source) -> None:
+    graph = ready(published.load())
+    length = graph.add("Shape", ["input_ids"], "length", start=1, end=2)
+    least = graph.add("Min", [length, graph.ints(128)], "least")
+    spread = graph.add("Expand", [graph.weight("one", np.ones(1, np.float32)), least], "spread")
+    graph.append(onnx.helper.make_node("Identity", [spread], ["extra"]))
+    graph.model.graph.output.append(onnx.helper.make_tensor_value_info("extra", 1, ["least"]))
+    sizes.apply(graph)
+    assert trace(graph, 1, 400).shape("extra") == (128,)

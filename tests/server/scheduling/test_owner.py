@@ -78,6 +78,23 @@ def test_a_slot_waits_for_nobody() -> None:
     run(play)
 
 
+def test_a_slot_waits_for_reading_that_falls_behind() -> None:
+    async def play() -> None:
+        async with stage(rows=1) as room:
+            readings = [Reading() for _ in range(6)]
+            room.echo.gate.clear()
+            rows = [room.send([number], read=reading) for number, reading in enumerate(readings, 1)]
+            await turns()
+            room.echo.gate.set()
+            await readings[2].under_way()
+            assert len(room.echo.batches) == 3
+            for reading in readings:
+                reading.may.set()
+            assert [done.value for done in await asyncio.gather(*rows)] == [1, 2, 3, 4, 5, 6]
+
+    run(play)
+
+
 def test_nothing_is_over_before_its_answers_are_read() -> None:
     async def play() -> None:
         async with stage() as room:

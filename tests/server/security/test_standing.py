@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from itertools import groupby
+from math import inf
 from typing import Any
 
 from hypothesis import given
@@ -30,9 +31,13 @@ class Files:
     def now(self) -> bool:
         return self.said[min(self.looks, len(self.said)) - 1] if self.looks else self.said[0]
 
-    def judge(self) -> None:
+    def clock(self) -> float:
+        return float(self.looks)
+
+    def judge(self) -> float:
         if not self.now:
             raise GONE
+        return inf
 
 
 async def watched(files: Any, standing: Standing) -> list[ServeError]:
@@ -72,8 +77,38 @@ def test_all_streams_are_judged_each_by_itself() -> None:
             for number in range(4):
                 standing = Standing(revocable=True)
                 standing.tell(lambda error, number=number: lost.append(number))  # type: ignore[misc]
-                stack.enter_context(vigil.over(standing, files.judge if number % 2 else lambda: None))
+                stack.enter_context(vigil.over(standing, files.judge if number % 2 else lambda: inf))
             await files.over.wait()
         assert set(lost) == {1, 3}
 
     asyncio.run(main())
+
+
+def test_an_end_that_was_brought_forward_is_kept() -> None:
+    """The files say once that the caller's right ends at a time, and nothing more after that."""
+    files, standing = Files([True] * 20), Standing(revocable=True)
+    ends, found = 10.0, list[float]()
+
+    def judge() -> float:
+        found.append(files.clock())
+        if files.clock() >= ends:
+            raise GONE
+        return ends
+
+    files.judge = judge  # type: ignore[method-assign]
+    lost = asyncio.run(watched(files, standing))
+    assert set(lost) == {GONE}
+    assert len(found) == 2 and found[0] < ends <= found[1]
+
+
+def test_one_that_cannot_be_judged_leaves_the_others_watched(caplog: Any) -> None:
+    class Broken(Files):
+        def known(self) -> tuple[object, ...]:
+            found = super().known()
+            if self.looks == 2:
+                raise RecursionError
+            return found
+
+    lost = asyncio.run(watched(Broken([True, True, True, False]), Standing(revocable=True)))
+    assert set(lost) == {GONE}
+    assert "could not be judged" in caplog.text

@@ -252,6 +252,43 @@ def test_what_is_refused_waits_for_no_sentence() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("between", range(12))
+def test_a_stream_that_is_cancelled_twice_holds_no_model(between: int) -> None:
+    class Stuck(Model):
+        async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            raise AssertionError
+
+    async def main() -> None:
+        coming = iter([turn("1", "One. Two.")])
+
+        async def read() -> Request | None:
+            if (message := next(coming, None)) is None:
+                await asyncio.Event().wait()
+            return message
+
+        async def write(response: Response) -> None:
+            pass
+
+        options, leases = convert.Options("", 0, "", frozenset(), Unit.CODE_POINT, 1), Leases(Stuck(0))
+        items = Items(options.unit, 1, 2, False, leases.lease)
+        stream = AnnotationStream(options, Urgency(), items, False, StreamLimits(), read, write, asyncio.Event())
+        serving = asyncio.create_task(stream.run(calls.StreamConfigured()))
+        for turns in (40, between):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert leases.held == 0
+
+    asyncio.run(main())
+
+
 def test_draining_finishes_what_was_read_and_says_that_more_may_have_come() -> None:
     async def main() -> None:
         draining, out, coming = asyncio.Event(), list[Response](), iter([turn("1", "One. Two.")])

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from kniv.server.graphs.attention_mask import UnlikeError, added, padded_queries
 from kniv.server.graphs.graph import Array, Graph, attribute
 from kniv.server.graphs.linear import Linear, Read, linear
 from kniv.server.graphs.movement import Moved, moved
@@ -20,10 +21,7 @@ from kniv.server.graphs.trace import Trace, trace
 LONGEST = 512  # subwords up to which relative positions are tabulated
 ROWS, LENGTH = 2, 5
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-
-
-class UnlikeError(Exception):
-    """The layer is not what it would have to be; the message says where."""
+LONG_MASK = (np.arange(LONGEST) < LONGEST - 3).astype(np.int64)[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,14 @@ class Matcher:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.small = trace(graph, ROWS, LENGTH, MASK)
-        self.long: Trace | None = None
+        self._long: Trace | None = None
+
+    @property
+    def long(self) -> Trace:
+        """The longest row, at which windows and distances that a few subwords do not fill show."""
+        if self._long is None:
+            self._long = trace(self.graph, 1, LONGEST, LONG_MASK)
+        return self._long
 
     def softmaxes(self) -> list[onnx.NodeProto]:
         """The softmaxes over pairs of subwords."""
@@ -124,14 +129,13 @@ class Matcher:
         )
 
     def _terms(self, name: str) -> tuple[list[tuple[str, float]], bool | None]:
-        """Terms of the scores with their factors, the mask taken off and held to its meaning: see `_check_mask`."""
+        """Terms of the scores with their factors, the mask taken off and held to its meaning: see `attention_mask`."""
         node, masked, padded = self._behind(name)[0], False, None
         if node is not None and node.op_type == "Where":
-            shut = self.small.values.get(node.input[0])
             low = self.small.scalar(node.input[1])
-            if shut is None or low is None or low > -1e4:
+            if node.input[0] not in self.small.values or low is None or low > -1e4:
                 raise UnlikeError("scores are replaced by something else than a mask")
-            padded = self._check_mask(np.where(shut, -1e4, 0.0))
+            padded = self._check_mask(node.input[0], shut=True)
             name, masked = node.input[2], True
         found: list[tuple[str, float]] = []
         waiting = [(name, 1.0)]
@@ -145,9 +149,10 @@ class Matcher:
                 known = self.small.values.get(side)
                 if known is None:
                     waiting.append((side, gain * by))
-                elif known.any():
+                elif known.any() or np.any(self.long.values.get(side, True)):
+                    alike = self._check_mask(side) is False
                     # Added to scores a mask leaves differences between them, however low it is.
-                    padded = None if masked or self._check_mask(known) is not False else False
+                    padded = False if alike and not masked else None
                     masked = True
         if not masked:
             raise UnlikeError("padding is not masked")
@@ -160,18 +165,10 @@ class Matcher:
             return self.graph.producer(name), 1.0
         return self.graph.producer(view.root), view.gain
 
-    def _check_mask(self, added: Array) -> bool | None:
-        """What padded queries look at: no key (True), the same as all others (False), something else (None)."""
-        wide = np.broadcast_to(added, (ROWS, added.shape[1], LENGTH, LENGTH))
-        for row, real in enumerate(MASK.sum(1)):
-            if wide[row, :, :real, :real].any() or (wide[row, :, :real, real:] > -1e4 + 1).any():
-                raise UnlikeError("the mask does not shut out the padding, and it alone")
-        padding = MASK == 0
-        rows = wide.transpose(0, 2, 1, 3)[padding]
-        if (rows < -1e4 + 1).all():
-            return True
-        alike = all((wide[row] == wide[row, :, :1]).all() for row in range(ROWS))
-        return False if alike else None
+    def _check_mask(self, name: str, *, shut: bool = False) -> bool | None:
+        """Hold a mask to its meaning; tells what padded queries look at."""
+        added(self.long, LONG_MASK, name, shut=shut)
+        return padded_queries(added(self.small, MASK, name, shut=shut), MASK)
 
     def _term(self, name: str, heads: int) -> tuple[str, str, float] | _PositionTerm:
         view = self._moved(name)
@@ -214,8 +211,6 @@ class Matcher:
         """Rows of the position table by distance, read off the indices that the graph makes at the longest size."""
         if attribute(gather, "axis", 0) not in (-1, 2):
             raise UnlikeError("positions are looked up along another axis")
-        if self.long is None:
-            self.long = trace(self.graph, 1, LONGEST)
         view = self._moved(gather.input[1])
         root = self.long.values.get(view.root)
         if root is None or root.shape[-2:] != (LONGEST, LONGEST) or root.size != LONGEST**2:

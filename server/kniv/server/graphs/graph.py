@@ -84,7 +84,7 @@ class Graph:
 
     def store(self, name: str, value: Array) -> None:
         """Give a weight another value."""
-        self.weights[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.weights[name].CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), name))
         self._values.pop(name, None)
 
     def scalar(self, name: str) -> float | None:
@@ -106,7 +106,7 @@ class Graph:
     def weight(self, hint: str, value: Array) -> str:
         """Store a weight; returns its name."""
         name = self.fresh(hint)
-        self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        self.weights[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
     def ints(self, *values: int) -> str:

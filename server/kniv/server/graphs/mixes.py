@@ -63,7 +63,7 @@ def _terms(graph: Graph, sizes: Trace, name: str, *, top: bool = False) -> Count
             for state, weight in _terms(graph, sizes, part).items():
                 found[state] += weight
         return found
-    scaled = _scaled(sizes, node)
+    scaled = _scaled(graph, sizes, node)
     if scaled is None:
         return Counter({name: 1.0})
     part, factor = scaled
@@ -75,15 +75,16 @@ def _inside(graph: Graph, sizes: Trace, name: str) -> bool:
     node, readers = graph.producer(name), graph.readers(name)
     if node is None or node.op_type not in ("Add", "Mul") or len(readers) != 1 or name in graph.outputs:
         return False
-    if node.op_type == "Mul" and _scaled(sizes, node) is None:
+    if node.op_type == "Mul" and _scaled(graph, sizes, node) is None:
         return False
     reader = readers[0]
-    return reader.op_type == "Add" or (reader.op_type == "Mul" and _scaled(sizes, reader) is not None)
+    return reader.op_type == "Add" or (reader.op_type == "Mul" and _scaled(graph, sizes, reader) is not None)
 
 
-def _scaled(sizes: Trace, node: onnx.NodeProto) -> tuple[str, float] | None:
+def _scaled(graph: Graph, sizes: Trace, node: onnx.NodeProto) -> tuple[str, float] | None:
+    """The tensor that a weight of one number multiplies, and that number; one that sizes decide is no weight."""
     for place in (0, 1):
-        factor = sizes.scalar(node.input[place])
+        factor = graph.scalar(node.input[place])
         if factor is not None and node.input[1 - place] not in sizes.values:
             return node.input[1 - place], factor
     return None

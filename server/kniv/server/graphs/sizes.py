@@ -17,7 +17,7 @@ from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
 
 NAME = "sizes"
-_TRIED = ((2, 5), (3, 7), (1, 1), (1, 11), (13, 1))  # rows and subwords
+_TRIED = ((2, 5), (3, 7), (1, 1), (1, 512), (13, 1))  # rows and subwords, the most subwords of a row among them
 _AXES = {"rows": 0, "subwords": 1}
 _INTEGER, _FLAG = 7, 9  # element types
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -83,12 +83,12 @@ def failed(rows: int, what: str, error: Exception, packed: float = 0.0, ran: flo
 
 def read(result: Executed, rows: Sequence[Row[Any]], places: Collection[int]) -> dict[int, Any]:
     """By place, the answers of the rows there: what each made of its outputs, or the InferenceError that it met."""
-    return {place: _read(rows[place].read, _mine(result.outputs, place, rows[place])) for place in places}
+    return {place: _read(result.outputs, place, rows[place]) for place in places}
 
 
-def _read(reading: Callable[[dict[str, Floats]], Any], outputs: dict[str, Floats]) -> Any:
+def _read(outputs: dict[str, Floats], place: int, row: Row[Any]) -> Any:
     try:
-        return reading(outputs)
+        return row.read(_mine(outputs, place, row))
     except Exception as error:
         return _failure("the model's output could not be decoded", error)
 

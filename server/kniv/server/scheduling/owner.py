@@ -130,7 +130,10 @@ class Owner:
         for run in begun:
             self._start(run)
         for tell in news:
-            tell()
+            try:
+                tell()
+            except Exception:  # an observer's; the other rows are to hear of their ends
+                log.exception("what has become of a row could not be told")
         return wake
 
     # In whatever thread.
@@ -206,7 +209,9 @@ class Owner:
         following = run if self._claim(run) else None
         while following is not None:
             ended, following = self._end(following, following.execute())
-            if following is None or not ended.answered:
+            # Reading that falls behind holds up its slot: nothing else bounds how many outputs wait to be read.
+            behind = len(self._unread) > 2 * len(self._runs)
+            if following is None or not ended.answered or behind:
                 self._read(ended)
                 continue
             try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
 from kniv.server.errors import ServeError
 from kniv.server.security.authenticate import Authenticator
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 
@@ -50,16 +53,18 @@ class Vigil:
 
     def __init__(self, authenticator: Authenticator, seconds: float = LOOK_SECONDS) -> None:
         self._authenticator, self._seconds = authenticator, seconds
-        self._open: dict[Standing, Callable[[], object]] = {}
+        self._open: dict[Standing, Callable[[], float]] = {}
+        self._expiry = inf  # the first that there is by what the files say now
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def over(self, standing: Standing, judge: Callable[[], object]) -> Iterator[None]:
+    def over(self, standing: Standing, judge: Callable[[], float]) -> Iterator[None]:
         """Watch over a stream.
 
         Args:
             standing: of its caller.
-            judge: raises ServeError if the caller, with what it has shown, may not do this as things are now.
+            judge: until when, in Unix time, the caller may do this as things are now, with what it has shown; raises
+                ServeError if not at all.
         """
         if not standing.revocable:
             yield
@@ -81,15 +86,19 @@ class Vigil:
         before: tuple[object, ...] | None = None
         while True:
             await asyncio.sleep(self._seconds)
-            now = self._authenticator.known()
-            if now == before and now != judged:
-                judged = now
-                self._judge()
-            before = now
+            try:
+                now = self._authenticator.known()
+                if now == before and (now != judged or self._authenticator.clock() >= self._expiry):
+                    judged = now
+                    self._judge()
+                before = now
+            except Exception:  # of one stream, or in one look; the others are watched over still
+                log.exception("the callers of open streams could not be judged anew")
 
     def _judge(self) -> None:
+        self._expiry = inf
         for standing, judge in list(self._open.items()):
             try:
-                judge()
+                self._expiry = min(self._expiry, judge())
             except ServeError as error:
                 standing.lose(error)

@@ -140,10 +140,10 @@ class Access(grpc.aio.ServerInterceptor):
             log.info("%s by %s at %s", method, visit.caller, address_of(evidence.peer))
         return visit
 
-    def _judge(self, evidence: Evidence, grant: Grant, method: str) -> None:
-        """Raise ServeError if whoever has opened a stream may not go on with it."""
+    def _judge(self, evidence: Evidence, grant: Grant, method: str) -> float:
+        """Until when, in Unix time, whoever has opened a stream may go on with it; ServeError if not at all."""
         try:
-            self._visit(evidence, grant)
+            return self._visit(evidence, grant).caller.expires
         except ServeError as error:
             log.info("%s: a stream of %s ends: %s", address_of(evidence.peer), method, error)
             raise

@@ -132,8 +132,10 @@ class AnnotationStream:
                         await self._put(self._permits, self._end(document.item))
                 self._outbox.put_nowait(None)
         finally:
-            await self._give_up()
-            self._items.release()
+            try:
+                await self._give_up()
+            finally:  # a call may be cancelled twice
+                self._items.release()
         return reader.result()
 
     async def _writer(self) -> None:
