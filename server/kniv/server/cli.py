@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # they may hold tokens
+    rich_markup_mode=None,  # it would take the name of an extra, [training], for markup
     help="Server of the kniv cascade models.",
 )
 app.command("pull")(pull)

@@ -13,6 +13,7 @@ from tests.server.graphs.contents import contents
 
 from kniv.server.graphs import pipeline
 from kniv.server.graphs.mapped import LEAST, WEIGHTS
+from kniv.server.repository.labels import Labels
 from kniv.server.repository.manifest import Snapshot
 from kniv.server.runtime import cache, prepare
 from kniv.server.runtime.prepare import keep, keep_source, prepared, rewrite
@@ -234,6 +235,23 @@ def test_a_rewritten_graph_that_cannot_be_loaded_leaves_its_source_serving(
     monkeypatch.setattr(session, "prepared", lambda path, digest: b"no graph")
     assert answers(Session(graph)).keys() == set(OUTPUTS)
     assert "runs as it is" in caplog.text
+
+
+def test_a_rewritten_graph_that_fails_a_trial_run_leaves_its_source_serving(
+    graph: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from kniv.server.runtime import session
+
+    made = rewrite(graph).model
+    bias = next(tensor for tensor in made.graph.initializer if tensor.name == "pos.output.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(tuple(bias.dims), np.nan, np.float32), bias.name))
+    monkeypatch.setattr(session, "prepared", lambda path, digest: made.SerializeToString())
+    tried = Session(graph)
+    assert tried.relation_weight is not None
+    tried.check(Labels.load(tiny / "labels.json"), 100, 16)
+    assert "runs as it is" in caplog.text
+    assert tried.relation_weight is None
+    assert all(np.isfinite(values).all() for values in answers(tried).values())
 
 
 def test_weights_in_other_files_are_a_reason_to_leave_a_graph_alone(

@@ -137,7 +137,7 @@ class Graph:
             self._producers.update(dict.fromkeys(node.output, node))
         if self._readers is not None:
             for read in set(reads(node)):
-                self._readers.setdefault(read, []).append(node)
+                self._readers[read] = [*self._readers.get(read, ()), node]  # whoever goes through the old one may go on
 
     def remove(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Take nodes out."""
@@ -153,10 +153,13 @@ class Graph:
         """
         spared = {id(node) for node in but}
         if old not in self.outputs:
-            for node in self.readers(old):
-                if id(node) not in spared:
-                    rename_reads(node, old, new)
-            self.touch()
+            readers, known = self.readers(old), self.readers(new)
+            moved = [node for node in readers if id(node) not in spared]
+            for node in moved:
+                rename_reads(node, old, new)
+            assert self._readers is not None
+            self._readers[old] = [node for node in readers if id(node) in spared]
+            self._readers[new] = known + [node for node in moved if all(node is not other for other in known)]
             return
         before, made = self.producer(old), self.producer(new)
         if made is None:

@@ -78,8 +78,22 @@ class Session:
     def __init__(
         self, path: Path, device: Device = CPU, settings: SessionSettings = DEFAULTS, digest: str = ""
     ) -> None:
-        self.path, self.device = path, device
-        self._session = _opened(path, device, settings, digest)
+        self.path, self.device, self._settings = path, device, settings
+        graph = prepared(path, digest)
+        try:
+            self._use(graph)
+        except DeviceError:
+            raise
+        except RepositoryError as error:
+            if graph == path:
+                raise
+            self._use_source(error)
+
+    def _use(self, graph: Path | bytes) -> None:
+        """Open the graph that is to be run."""
+        path = self.path
+        self._session = open_session(path, graph, self.device, self._settings)
+        self._rewritten = graph != path
         self.inputs = {node.name: _signature(node.type, node.shape) for node in self._session.get_inputs()}
         known = {node.name: _signature(node.type, node.shape) for node in self._session.get_outputs()}
         self.outputs = {name: tensor for name, tensor in known.items() if name not in (*RELATIONS, WEIGHT)}
@@ -94,6 +108,11 @@ class Session:
             one = np.ones((1, 1), dtype=np.int64)
             # A copy, as outputs lie in the session's memory and keep all of it.
             self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT].copy()
+
+    def _use_source(self, error: RepositoryError) -> None:
+        """What the graph was rewritten to does not do."""
+        log.warning("%s runs as it is: what it was rewritten to fails: %s", self.path, error.problem)
+        self._use(self.path)
 
     def switch(self) -> ort.RunOptions:
         """What stops one run from another thread: ``terminate``, looked at between any two nodes of the graph."""
@@ -124,6 +143,8 @@ class Session:
     def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
         """Compare what trial runs give with the labels; a long one also warms the session.
 
+        A graph that fails once it was rewritten is run as it is, if that does not fail.
+
         Args:
             labels: what the outputs must have as last dimensions.
             vocabulary: subword ids that the tokenizer can give.
@@ -132,6 +153,15 @@ class Session:
         Raises:
             RepositoryError: a run fails, an output has another shape, or values that are not finite.
         """
+        try:
+            self._try(labels, vocabulary, longest)
+        except RepositoryError as error:
+            if not self._rewritten:
+                raise
+            self._use_source(error)
+            self._try(labels, vocabulary, longest)
+
+    def _try(self, labels: Labels, vocabulary: int, longest: int) -> None:
         ids = np.array([[0, 1, 2, 3, vocabulary - 1], [0, 1, 2, 0, 0]])
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         long = np.zeros((1, longest), dtype=np.int64)
@@ -180,19 +210,6 @@ def _flags(outputs: tuple[str, ...]) -> NDArray[np.bool_]:
     if "label_scores" in outputs:
         asked.add(LABELS)
     return np.array([task in asked for task in TASKS])
-
-
-def _opened(path: Path, device: Device, settings: SessionSettings, digest: str) -> ort.InferenceSession:
-    graph = prepared(path, digest)
-    try:
-        return open_session(path, graph, device, settings)
-    except DeviceError:
-        raise
-    except RepositoryError as error:
-        if graph == path:
-            raise
-        log.warning("%s runs as it is: what it was rewritten to cannot be loaded: %s", path, error.problem)
-        return open_session(path, path, device, settings)
 
 
 def _signature(kind: str, shape: list[int | str | None]) -> TensorSignature:
