@@ -87,7 +87,7 @@ def test_grants_come_from_the_scope(scope: object, grants: set[Grant]) -> None:
     ("changes", "reason", "said"),
     [
         ({"exp": time.time() - 60}, "CREDENTIALS_EXPIRED", "expired"),
-        ({"nbf": time.time() + 600}, "TOKEN_INVALID", "not valid yet"),
+        ({"nbf": time.time() + 86_400}, "TOKEN_INVALID", "not valid yet"),
         ({"aud": "other"}, "TOKEN_INVALID", "audience"),
         ({"iss": "https://other.example"}, "TOKEN_INVALID", "issuer"),
         ({"exp": None}, "TOKEN_INVALID", "'exp'"),
