@@ -66,10 +66,14 @@ $(BIN)/python:
 		{ echo "kniv-serve needs Python 3.11 or newer; name one with make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(PIP) --upgrade 'pip>=25.1'
+
+# The first that knows --group. Of an environment that was there before, too; one that is new enough stays.
+$(VENV)/.pip: | $(BIN)/python
+	$(PIP) 'pip>=25.1'
+	touch $@
 
 # What `make demo` needs: server and client, no training, no development tools.
-$(VENV)/.runtime: pyproject.toml client/pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: pyproject.toml client/pyproject.toml | $(VENV)/.pip
 	$(PIP) -e ./client -e .
 	touch $@
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -57,24 +56,16 @@ def stages() -> dict[str, Stage]:
     return found
 
 
-def left_out(path: Path) -> bool:
-    """Whether .dockerignore keeps a path from the build; it lists what is let in, and then patterns for any depth."""
-    patterns = [
-        line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("**/")
-    ]
-    return any(fnmatch(path.name, pattern[3:]) for pattern in patterns)
-
-
-def copy(arguments: str, target: Path) -> None:
-    """COPY of files to a folder, or of one folder to another."""
-    *sources, name = arguments.split()
-    for source in (ROOT / source for source in sources):
-        if source.is_dir():
-            ignored = lambda folder, names: [name for name in names if left_out(Path(folder, name))]  # noqa: E731
-            shutil.copytree(source, target / name, ignore=ignored, symlinks=True)
+def copy(target: Path) -> None:
+    """COPY of all that .dockerignore lets in: it lists that, and then patterns for any depth of what stays out."""
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    left_out = shutil.ignore_patterns(*(line.removeprefix("**/") for line in lines if line.startswith("**/")))
+    for name in (line[1:] for line in lines if line.startswith("!")):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=left_out, symlinks=True)
         else:
-            (target / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target / name)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
 
 
 @dataclass(frozen=True)
@@ -114,14 +105,16 @@ class Image:
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     root, found = tmp_path_factory.mktemp("image"), stages()
     built = Image(root, found["cpu"])
+    for target in ("cpu", "cuda"):
+        assert found[f"{target}-build"].steps == [("WORKDIR", "/src"), ("COPY", ". ."), ("RUN", "sh deploy/build.sh")]
+        copied = [f"--from={target}-build {folder} {folder}" for folder in ("/opt/kniv-serve", "/models")]
+        assert found[target].all("COPY") == copied
     source = root / "src"
-    source.mkdir()
-    for copied in found["build"].all("COPY"):
-        copy(built.path(copied), source)
-    steps = re.sub(r"^python(?= )", shlex.quote(sys.executable), built.path(found["build"].one("RUN")))
-    subprocess.run(["/bin/sh", "-euc", steps], cwd=source, check=True)
+    copy(source)
+    script = built.path((source / "deploy" / "build.sh").read_text(encoding="utf-8"))
+    steps = re.sub(r"^python3(?= )", shlex.quote(sys.executable), script, flags=re.M)
+    subprocess.run(["/bin/sh", "-c", steps], cwd=source, check=True)
     shutil.rmtree(source)
-    assert all(re.fullmatch(r"--from=build (/\S+) \1", copied) for copied in found["cpu"].all("COPY"))
     subprocess.run(["chmod", "-R", "a-w", root], check=True)
     root.chmod(0o755)
     (root / "tmp").mkdir()
