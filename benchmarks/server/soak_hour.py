@@ -19,6 +19,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from benchmarks.server import models, texts
@@ -39,6 +40,7 @@ _CALM = 75  # per cent of the periods whose latency counts
 _AT_RELOAD_S = 5.0  # from a reload's beginning
 _EXPECTED = ("OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # of calls to a busy server; all else is an error
 _OPEN = ("descriptors", "threads")
+_ERRORS = 2  # standard errors to either side
 # Growth from the end of the warm-up to the end, by the trend, that still counts as flat.
 _FLAT = {
     "least_mib": 0.02,
@@ -49,6 +51,25 @@ _FLAT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """By how much of its median a curve rises, and how sure that is.
+
+    Attributes:
+        rise: by the trend.
+        error: the standard error of a least-squares line's rise over the same points, as if these were independent of
+            each other. Where the noise is normal that of the trend is greater by 2 %, where it has spikes it is less.
+    """
+
+    rise: float
+    error: float
+
+    @property
+    def interval(self) -> list[float]:
+        """Where the rise is, with some 95 % of certainty if there are 30 points or more."""
+        return [self.rise - _ERRORS * self.error, self.rise + _ERRORS * self.error]
+
+
 @dataclass(slots=True)
 class _Curves:
     """What was seen, and when.
@@ -56,8 +77,8 @@ class _Curves:
     Attributes:
         begun: on the machine's monotonic clock; the other times are seconds since then.
         times_s: of ``held_mib``, ``descriptors`` and ``threads``, which are the process's at that moment.
-        periods_s: ends of the periods that ``least_mib``, ``most_mib``, ``others_cores``, ``p50_ms`` and ``p99_ms``
-            are of: memory's levels, what other programs used meanwhile, and the chat's latency.
+        periods_s: ends of the periods that ``least_mib``, ``most_mib``, ``others_cores``, ``p50_ms`` and ``p99_ms`` are
+            of: memory's levels, by many more looks, what other programs used meanwhile, and the chat's latency.
         reloads_s: beginnings of the reloads.
         failures: what chats and reloads met.
     """
@@ -75,34 +96,41 @@ class _Curves:
     p99_ms: list[float] = field(default_factory=list)
     reloads_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    _looks_mib: list[float] = field(default_factory=list)  # of the period under way
 
     def now(self) -> float:
         """Seconds since the beginning."""
         return time.monotonic() - self.begun
 
+    def look(self, server: Server) -> float:
+        """MiB that the server's process holds; kept for the levels of the period."""
+        self._looks_mib.append(server.rss() / 2**20)
+        return self._looks_mib[-1]
+
     def sample(self, server: Server) -> None:
-        """Look at the server's process."""
+        """Look at the server's process, for the curves."""
         self.times_s.append(self.now())
-        self.held_mib.append(server.rss() / 2**20)
+        self.held_mib.append(self.look(server))
         self.descriptors.append(server.process.num_fds())
         self.threads.append(server.process.num_threads())
 
-    def period(self, first: int, others_cores: float, latencies_s: list[float]) -> None:
-        """A period has ended; ``first`` is its first sample."""
+    def period(self, others_cores: float, latencies_s: list[float]) -> None:
+        """A period has ended."""
         self.periods_s.append(self.now())
-        self.least_mib.append(min(self.held_mib[first:]))
-        self.most_mib.append(max(self.held_mib[first:]))
+        self.least_mib.append(min(self._looks_mib))
+        self.most_mib.append(max(self._looks_mib))
+        self._looks_mib.clear()
         self.others_cores.append(others_cores)
         self.p50_ms.append(1000 * percentile(latencies_s, 50))
         self.p99_ms.append(1000 * percentile(latencies_s, 99))
 
-    def growth(self, name: str) -> float:
+    def growth(self, name: str) -> Growth:
         """By how much a curve rises after the warm-up."""
         times = self.times_s if name in _OPEN else self.periods_s
         return grown(times, getattr(self, name), self.others_cores if name.endswith("_ms") else None)
 
 
-def grown(times: Sequence[float], values: Sequence[float], others: Sequence[float] | None = None) -> float:
+def grown(times: Sequence[float], values: Sequence[float], others: Sequence[float] | None = None) -> Growth:
     """By how much of its median a curve rises after the warm-up, by its trend; NaN if there is nothing to tell it by.
 
     Args:
@@ -115,9 +143,20 @@ def grown(times: Sequence[float], values: Sequence[float], others: Sequence[floa
     cores = [0.0] * len(times) if others is None else others
     points = [one for one in list(zip(times, values, cores, strict=True))[warm:] if one[2] <= busy and isfinite(one[1])]
     if len(points) < 2:
+        return Growth(nan, nan)
+    then, what = [time for time, _, _ in points], [value for _, value, _ in points]
+    scale = (times[-1] - times[warm]) / percentile(what, 50)
+    return Growth(slope(then, what) * scale, _slope_error(then, what) * scale)
+
+
+def _slope_error(times: Sequence[float], values: Sequence[float]) -> float:
+    """The standard error of the least-squares line's slope; NaN for fewer than three points.
+
+    It is s / sqrt(sum((t - mean(t))**2)), with s**2 the sum of the squared residuals over n - 2.
+    """
+    if len(times) < 3:
         return nan
-    rise = slope([time for time, _, _ in points], [value for _, value, _ in points]) * (times[-1] - times[warm])
-    return rise / percentile([value for _, value, _ in points], 50)
+    return float(np.sqrt(np.polyfit(times, values, 1, cov=True)[1][0, 0]))
 
 
 def measure(bench: Bench, seconds: float, load: float, reload_s: float) -> dict[str, Any]:
@@ -156,8 +195,10 @@ def measure(bench: Bench, seconds: float, load: float, reload_s: float) -> dict[
         "errors": len(curves.failures) + sum(count for code, count in codes.items() if code not in _EXPECTED),
         "reloads": len(curves.reloads_s),
         "after_mib": after,
-        "growth": growth,
-        "flat": {name: growth[name] <= bound for name, bound in _FLAT.items()},
+        "growth": {name: one.rise for name, one in growth.items()},
+        "growth_error": {name: one.error for name, one in growth.items()},
+        "growth_interval": {name: one.interval for name, one in growth.items()},
+        "flat": {name: growth[name].rise <= bound for name, bound in _FLAT.items()},
         **{name: getattr(curves, name) for name in ("times_s", "held_mib", "periods_s", "reloads_s", "others_cores")},
         **{name: getattr(curves, name) for name in _FLAT},
     }
@@ -185,19 +226,23 @@ def _watch(bench: Bench, server: Server, model: models.Model, chat: Chat, reload
     periods = max(_LEAST_PERIODS, round(chat.seconds / reload_s))
     length = chat.seconds / periods
     for number in range(periods):
-        first, begun, found = len(curves.times_s), curves.now(), dict[str, Any]()
+        begun, reloaded, found = curves.now(), False, dict[str, Any]()
         with watched(found):
             talking = bench.start(_talk, replace(chat, seed=number, seconds=length))
-            while not talking.done():
-                if len(curves.reloads_s) == number and curves.now() >= begun + length / 2:
+            # A chat that fails makes its period no shorter, and costs no reload.
+            while not (reloaded and talking.done() and curves.now() >= begun + length):
+                if not reloaded and curves.now() >= begun + length / 2:
+                    reloaded = True
                     curves.reloads_s.append(curves.now())
                     curves.failures += _reload(server, model)
-                if len(curves.times_s) == first or curves.now() >= curves.times_s[-1] + between:
+                if not curves.times_s or curves.now() >= curves.times_s[-1] + between:
                     curves.sample(server)
+                else:
+                    curves.look(server)
                 time.sleep(min(_GLANCE_S, between))
         latencies, failures = talking.result()
         curves.failures += failures
-        curves.period(first, found["others_cores"], latencies)
+        curves.period(found["others_cores"], latencies)
     return curves
 
 
@@ -227,8 +272,8 @@ def _at_reload(call: Call, curves: _Curves) -> bool:
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """What grew by how much, whether all stayed flat, and how often something failed."""
-    grown = {f"growth_{name}": value for name, value in result["growth"].items()}
+    """What grew by how much and how sure that is, whether all stayed flat, and how often something failed."""
+    grown = {f"{kind}_{name}": value for kind in ("growth", "growth_error") for name, value in result[kind].items()}
     return grown | {"reloads": result["reloads"], "errors": result["errors"], "flat": all(result["flat"].values())}
 
 
