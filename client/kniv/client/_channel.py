@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from kniv.v1 import annotation_service_pb2_grpc
 
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_TIMEOUT_S = 30.0
+_CLOSE_S = 2.0  # usually it takes a millisecond
 _SERVICE = "kniv.v1.AnnotationService"
 # DEADLINE_EXCEEDED is never tried again: the answer would come too late. Streams are not tried again at all: what
 # the server has taken of them cannot be known here.
@@ -62,3 +64,14 @@ def authorization_of(
 def resolve_target(target: str | None) -> str:
     """The target given, else that of the environment variable KNIV_TARGET, else localhost:50051."""
     return target or os.environ.get("KNIV_TARGET") or DEFAULT_TARGET
+
+
+def close(channel: grpc.Channel) -> None:
+    """Cancel a channel's calls and close it, for the most part behind the caller's back if that takes long.
+
+    gRPC gives a cancelled call's messages back only once the network has taken those that it is writing. A peer that
+    has stopped reading takes nothing, and is noticed in seconds or minutes, if keepalive is off never.
+    """
+    closing = threading.Thread(target=channel.close, name="kniv-close", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_S)
