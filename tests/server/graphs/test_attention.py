@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from kniv.server.graphs import attention, lengths, masks
-from kniv.server.graphs.attention_match import LONGEST, Matcher
+from kniv.server.graphs.attention_match import Matcher
 from kniv.server.graphs.constants import apply as fold
+from kniv.server.graphs.contract import LONGEST
 from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.opset import apply as raise_opset
+from kniv.server.graphs.pipeline import optimise
 
-from .conftest import Source
+from .conftest import Source, batch, run, session
+
+
+@pytest.fixture(scope="module")
+def published_made(make_source: Callable[[str], Source]) -> ort.InferenceSession:
+    return session(optimise(make_source("published").load()).model)
 
 
 def ready(model: onnx.ModelProto) -> Graph:
@@ -75,6 +88,32 @@ def test_a_mask_that_lets_padding_in_is_left_alone(published: Source) -> None:
     graph.touch()
     assert "mask" in refused(graph)
     assert [node.op_type for node in graph.nodes].count("Softmax") == softmaxes
+
+
+@pytest.mark.parametrize("depends_on", ["length", "long rows", "mask"])
+def test_a_factor_that_is_no_constant_is_left_alone(published: Source, depends_on: str) -> None:
+    graph = ready(published.load())
+    if depends_on == "mask":
+        total = graph.add("ReduceSum", ["attention_mask"], "real_subwords", keepdims=0)
+    else:
+        total = graph.add("Squeeze", [graph.add("Shape", ["input_ids"], "longest", start=1, end=2)], "subwords")
+        if depends_on == "long rows":  # no other number on rows of a few subwords
+            total = graph.add("Max", [total, graph.weight("few", np.array(64))], "at_least")
+    factor = graph.add("Sqrt", [graph.add("Cast", [total], "real", to=1)], "factor")
+    for node in masks_of(graph):
+        node.input[2] = graph.add("Div", [node.input[2], factor], node.output[0] + "_scaled")
+    graph.touch()
+    graph.prune()
+    assert "a term of the scores" in refused(graph)
+
+
+@settings(deadline=None, max_examples=20)
+@given(length=st.integers(LONGEST + 1, LONGEST + 200), rows=st.integers(1, 2))
+def test_rows_longer_than_positions_are_tabulated_for_never_get_an_answer(
+    published_made: ort.InferenceSession, length: int, rows: int
+) -> None:
+    with pytest.raises(Exception, match="shape"):  # ONNX Runtime's errors have no common base of their own
+        run(published_made, batch(length, rows, length))
 
 
 def places(graph: Graph) -> str:

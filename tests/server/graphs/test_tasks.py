@@ -3,12 +3,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
 from kniv.server.graphs.contract import TASKS
+from kniv.server.graphs.pipeline import optimise
 
-from .conftest import Source, batch, run
+from .conftest import Source, batch, run, session
 
 OUTPUTS = {
     "pos": ("pos_logits",),
@@ -41,6 +43,17 @@ def test_heads_run_when_asked_for_and_answer_the_same(
             else:
                 assert part[name].size == 0
     np.testing.assert_array_equal(part["relation_weight"], whole["relation_weight"])
+
+
+def test_what_only_label_scores_read_is_not_kept_for_them(source: Source) -> None:
+    """[B, S, d + 1, C] out of the tree's branch would lie in memory until the end of every run."""
+    model = optimise(source.load()).model
+    tree = next(node for node in model.graph.node if node.name == "head_dep")
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tree.output if name not in OUTPUTS["dep"])
+    answers = run(session(model), batch(3, 2, 11))
+    classes, width, _ = answers["relation_weight"].shape
+    assert {"relation_head", "arc_scores"} <= set(tree.output)
+    assert max(answers[name].size for name in tree.output) < 2 * 11 * width * classes
 
 
 def test_the_published_inputs_are_enough(rewritten: ort.InferenceSession) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kniv.server.graphs.attention_mask import UnlikeError
-from kniv.server.graphs.attention_match import LONGEST, Layer, Matcher, Positions
+from kniv.server.graphs.attention_match import Layer, Matcher, Positions
+from kniv.server.graphs.contract import LONGEST
 from kniv.server.graphs.graph import CONTRIB, Array, Graph
 from kniv.server.graphs.linear import side_by_side
 from kniv.server.graphs.report import PassReport

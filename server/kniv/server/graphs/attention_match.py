@@ -13,12 +13,12 @@ import onnx
 from numpy.typing import NDArray
 
 from kniv.server.graphs.attention_mask import UnlikeError, added, padded_queries
+from kniv.server.graphs.contract import LONGEST
 from kniv.server.graphs.graph import Array, Graph, attribute
 from kniv.server.graphs.linear import Linear, Read, linear
 from kniv.server.graphs.movement import Moved, moved
 from kniv.server.graphs.trace import Trace, trace
 
-LONGEST = 512  # subwords up to which relative positions are tabulated
 ROWS, LENGTH = 2, 5
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 LONG_MASK = (np.arange(LONGEST) < LONGEST - 3).astype(np.int64)[None]
@@ -71,6 +71,7 @@ class Matcher:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.small = trace(graph, ROWS, LENGTH, MASK)
+        self.small.elsewhere = lambda: self.long
         self._long: Trace | None = None
 
     @property
@@ -132,7 +133,7 @@ class Matcher:
         """Terms of the scores with their factors, the mask taken off and held to its meaning: see `attention_mask`."""
         node, masked, padded = self._behind(name)[0], False, None
         if node is not None and node.op_type == "Where":
-            low = self.small.scalar(node.input[1])
+            low = self.small.constant(node.input[1])
             if node.input[0] not in self.small.values or low is None or low > -1e4:
                 raise UnlikeError("scores are replaced by something else than a mask")
             padded = self._check_mask(node.input[0], shut=True)

@@ -70,11 +70,11 @@ def _same_type(sizes: Trace, node: onnx.NodeProto) -> bool:
 
 
 def _factor(node: onnx.NodeProto, sizes: Trace) -> tuple[str, float] | None:
-    """The scaled tensor and its factor, of a product or quotient with one known number."""
-    if node.op_type == "Div" and (by := sizes.scalar(node.input[1])) is not None:
+    """The scaled tensor and its factor, of a product or quotient with one number that is the same at all sizes."""
+    if node.op_type == "Div" and (by := sizes.constant(node.input[1])) is not None:
         return node.input[0], 1 / by
     if node.op_type == "Mul":
         for place in (0, 1):
-            if (by := sizes.scalar(node.input[place])) is not None and node.input[1 - place] not in sizes.values:
+            if (by := sizes.constant(node.input[place])) is not None and node.input[1 - place] not in sizes.values:
                 return node.input[1 - place], by
     return None

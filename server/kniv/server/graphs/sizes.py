@@ -12,12 +12,13 @@ from itertools import groupby
 import numpy as np
 import onnx
 
+from kniv.server.graphs.contract import LONGEST
 from kniv.server.graphs.graph import Array, Graph
 from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
 
 NAME = "sizes"
-_TRIED = ((2, 5), (3, 7), (1, 1), (1, 512), (13, 1))  # rows and subwords, the most subwords of a row among them
+_TRIED = ((2, 5), (3, 7), (1, 1), (1, LONGEST), (13, 1))  # rows and subwords, the most subwords of a row among them
 _AXES = {"rows": 0, "subwords": 1}
 _INTEGER, _FLAG = 7, 9  # element types
 

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kniv.server.graphs.contract import DEPENDENT, HEAD, HEADS, LABELS, SCORES, TASKS
 from kniv.server.graphs.contract import TASKS_INPUT as INPUT
-from kniv.server.graphs.graph import Graph, reads
+from kniv.server.graphs.graph import Graph, reads, rename_reads
+from kniv.server.graphs.linear import QUANTISED
 from kniv.server.graphs.report import PassReport
 from kniv.server.graphs.trace import Trace, trace
 
@@ -49,6 +50,7 @@ def apply(graph: Graph) -> PassReport:
     heads = _heads(graph)
     if not all(head.nodes for head in heads):
         return PassReport(NAME, 0, "a head has no node of its own")
+    _repeat_products(graph, heads)
     sizes = trace(graph, 2, 5)
     conditions = _conditions(graph, heads)
     made: list[onnx.NodeProto] = []
@@ -83,6 +85,43 @@ def _heads(graph: Graph) -> list[_Head]:
     for task, head in heads.items():
         head.needs = {owner[key] for key in needed[task] if key in owner} | {task}
     return list(heads.values())
+
+
+def _repeat_products(graph: Graph, heads: list[_Head]) -> None:
+    """Let ``label_scores`` make what they read of the tree, where that is a reshaped product with a weight.
+
+    They are hardly ever asked for. What they read, [B, S, d + 1, C], would be copied out of that branch and lie in
+    memory until the end of every run all the same.
+    """
+    labels = next((head for head in heads if head.name == LABELS), None)
+    if labels is None:
+        return
+    others = {id(node) for head in heads if head is not labels for node in head.nodes}
+    for name in dict.fromkeys(name for node in labels.nodes for name in reads(node)):
+        shaped = graph.producer(name)
+        product = None if shaped is None or shaped.op_type != "Reshape" else graph.producer(shaped.input[0])
+        if shaped is None or product is None or not {id(shaped), id(product)} <= others:
+            continue
+        if product.op_type not in ("MatMul", QUANTISED) or product.input[1] not in graph.weights:
+            continue
+        again = [_copied(product, {out: graph.fresh(out + "_again") for out in product.output})]
+        again.append(_copied(shaped, {shaped.input[0]: again[0].output[0], name: graph.fresh(name + "_again")}))
+        for node in labels.nodes:
+            rename_reads(node, name, again[1].output[0])
+        for node in again:
+            graph.append(node)
+        labels.nodes = again + labels.nodes
+    graph.prune()
+
+
+def _copied(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
+    """A node with other names for some of what it reads and makes."""
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    for row in (copied.input, copied.output):
+        for index, name in enumerate(row):
+            row[index] = names.get(name, name)
+    return copied
 
 
 def _ancestors(graph: Graph, names: list[str]) -> set[int]:
@@ -132,14 +171,7 @@ def _type(graph: Graph, sizes: Trace, name: str) -> int:
 
 def _branch(head: _Head, crossing: dict[str, int], condition: str) -> onnx.NodeProto:
     inside = {name: f"{name}_of_{head.name}" for name in crossing}
-    nodes = []
-    for node in head.nodes:
-        copied = onnx.NodeProto()
-        copied.CopyFrom(node)
-        for names in (copied.input, copied.output):
-            for index, name in enumerate(names):
-                names[index] = inside.get(name, name)
-        nodes.append(copied)
+    nodes = [_copied(node, inside) for node in head.nodes]
     empty = {name: f"{name}_without_{head.name}" for name in crossing}
     nothing = [
         helper.make_node("Constant", [], [empty[name]], name=empty[name], value=helper.make_tensor(name, kind, [0], []))

@@ -7,14 +7,16 @@ spellings: they look at what it comes to.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from kniv.server.graphs.contract import LONGEST
 from kniv.server.graphs.graph import Array, Graph, attribute
 
 _SMALL = 4096  # weights of up to so many numbers are looked into
@@ -38,10 +40,12 @@ class Trace:
     Attributes:
         kinds: element type and shape by name, where they could be worked out.
         values: values by name, where sizes and weights decide them.
+        elsewhere: gives the same graph's at other sizes, with rows as long as may be.
     """
 
     kinds: dict[str, Kind] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    elsewhere: Callable[[], Trace] | None = None
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor, None where it is not known."""
@@ -53,6 +57,13 @@ class Trace:
         value = self.values.get(name)
         return float(value.item()) if value is not None and value.size == 1 else None
 
+    def constant(self, name: str) -> float | None:
+        """The one number in a tensor that neither sizes nor the mask have a say in."""
+        value = self.scalar(name)
+        if value is None or self.elsewhere is None:
+            return value
+        return value if self.elsewhere().scalar(name) == value else None
+
 
 def trace(graph: Graph, rows: int, length: int, mask: Array | None = None) -> Trace:
     """Work out shapes and values at ``rows`` rows of ``length`` subwords.
@@ -60,7 +71,11 @@ def trace(graph: Graph, rows: int, length: int, mask: Array | None = None) -> Tr
     Args:
         mask: the value of ``attention_mask``, for the values that it decides too.
     """
-    found = Trace()
+    found = Trace(elsewhere=cache(lambda: _filled(Trace(), graph, rows + 1, LONGEST, None)))
+    return _filled(found, graph, rows, length, mask)
+
+
+def _filled(found: Trace, graph: Graph, rows: int, length: int, mask: Array | None) -> Trace:
     for value in graph.model.graph.input:
         dims = value.type.tensor_type.shape.dim
         sizes = (rows, length)[: len(dims)]

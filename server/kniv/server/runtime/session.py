@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from kniv.server.errors import RepositoryError
-from kniv.server.graphs.contract import DEPENDENT, HEAD, LABELS, RELATIONS, SCORES, TASKS, TASKS_INPUT, WEIGHT
+from kniv.server.graphs.contract import DEPENDENT, HEAD, LABELS, LONGEST, RELATIONS, SCORES, TASKS, TASKS_INPUT, WEIGHT
 from kniv.server.repository.labels import Labels
 from kniv.server.runtime.prepare import prepared
 from kniv.server.runtime.providers import (
@@ -110,8 +110,8 @@ class Session:
             self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT].copy()
 
     def _use_source(self, error: RepositoryError) -> None:
-        """What the graph was rewritten to does not do."""
-        log.warning("%s runs as it is: what it was rewritten to fails: %s", self.path, error.problem)
+        """What the graph was rewritten to will not do."""
+        log.warning("%s runs as it is, not as it was rewritten: %s", self.path, error.problem)
         self._use(self.path)
 
     def switch(self) -> ort.RunOptions:
@@ -143,7 +143,8 @@ class Session:
     def check(self, labels: Labels, vocabulary: int, longest: int) -> None:
         """Compare what trial runs give with the labels; a long one also warms the session.
 
-        A graph that fails once it was rewritten is run as it is, if that does not fail.
+        A graph that fails once it was rewritten, or whose rows are longer than the passes are proven for, is run as
+        it is, if that does not fail.
 
         Args:
             labels: what the outputs must have as last dimensions.
@@ -153,6 +154,9 @@ class Session:
         Raises:
             RepositoryError: a run fails, an output has another shape, or values that are not finite.
         """
+        if self._rewritten and longest > LONGEST:
+            problem = f"rows have up to {longest} subwords, and passes are proven up to {LONGEST}"
+            self._use_source(RepositoryError(self.path, problem))
         try:
             self._try(labels, vocabulary, longest)
         except RepositoryError as error:
