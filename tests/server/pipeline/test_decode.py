@@ -65,14 +65,33 @@ def test_the_predicate_alone_is_v(seed: int, words: int, ties: bool, data: st.Da
     assert total(logits, tags, SRL) == pytest.approx(best_total(logits, SRL, predicate), abs=1e-4)
 
 
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_rows_of_a_batch_are_decoded_as_if_alone(seed: int, lengths: list[int]) -> None:
-    logits, decoder = scores(seed, (len(lengths), max(lengths), len(SRL)), ties=False), BioDecoder(SRL)
-    predicates = np.array([seed % length for length in lengths])
-    together = decoder.decode_rows(logits, np.array(lengths), predicates)
-    for row, length in enumerate(lengths):
-        alone = decoder.decode(logits[row, :length], int(predicates[row]))
-        assert tuple(SRL[index] for index in together[row, :length]) == alone
+def plain_viterbi(logits: Floats, labels: tuple[str, ...], predicate: int | None) -> float:
+    """Score of the best path, every label after every other that it may follow."""
+    total = np.array([0.0 if label == "O" else -np.inf for label in labels])
+    follows = [[not other.startswith("I-") or one[2:] == other[2:] for other in labels] for one in labels]
+    for word, gains in enumerate(logits):
+        total = np.where(follows, total[:, None], -np.inf).max(0) + gains
+        total[[(label == "V") != (word == predicate) for label in labels]] = -np.inf
+    return float(total.max())
+
+
+@given(st.integers(0, 10**6), st.integers(6, 60), st.booleans(), st.data())
+def test_tags_of_long_sentences_are_the_best_too(seed: int, words: int, ties: bool, data: st.DataObject) -> None:
+    logits = scores(seed, (words, len(SRL)), ties)
+    predicate = data.draw(st.none() | st.integers(0, words - 1))
+    tags = BioDecoder(SRL).decode(logits, predicate)
+    assert valid(tags)
+    assert [place for place, tag in enumerate(tags) if tag == "V"] == ([] if predicate is None else [predicate])
+    assert total(logits, tags, SRL) == pytest.approx(plain_viterbi(logits, SRL, predicate), abs=1e-3)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5))
+def test_labels_without_spans_of_several_words(seed: int, words: int) -> None:
+    labels = ("O", "V", "B-PER")
+    logits = scores(seed, (words, len(labels)), ties=False)
+    assert BioDecoder(labels).decode(logits, 0)[1:] == tuple(
+        "O" if score[0] >= score[2] else "B-PER" for score in logits[1:]
+    )
 
 
 def test_scores_given_are_left_as_they_are() -> None:

@@ -42,6 +42,12 @@ def test_every_word_is_read_in_some_window_within_the_limit(encoder: Encoder, wo
     assert (home[1:] >= home[:-1]).all()
 
 
+@pytest.mark.parametrize(("letters", "cut"), [(38, False), (39, True), (200, True)])
+def test_a_word_that_does_not_fit_is_cut_and_its_window_says_so(encoder: Encoder, letters: int, cut: bool) -> None:
+    (window,) = encoder.windows(["\u6f22" * letters])
+    assert len(window.ids) == LIMITS.max_subwords and window.cut is cut
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(previous=st.none() | st.text(max_size=300), text=st.text(max_size=300))
 def test_a_pair_keeps_the_end_of_the_turn_before_and_the_start_of_this_one(

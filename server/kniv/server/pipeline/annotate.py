@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from time import monotonic, perf_counter
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -141,7 +142,7 @@ class Annotator:
             entities=tags.entities,
             frames=frames,
             acts=acts,
-            windowed=len(rows.windows) > 1,
+            windowed=len(rows.windows) > 1 or any(window.cut for window in rows.windows),
             timings=timings,
         )
 
@@ -176,7 +177,9 @@ class Annotator:
         spent: list[Done[object]] = []
         tags = _NOTHING
         if outputs:
-            wanted = (*outputs, "cls_logits") if rows.shared else outputs
+            # A row whose act another gives asks for it all the same: that costs next to nothing, and they share batches.
+            alike = rows.shared or (rows.act is not None and ask.previous is None)
+            wanted = (*outputs, "cls_logits") if alike else outputs
             leading = replace(ask.urgency, leads=Task.SRL in ask.tasks and ask.predicates != ())
             tags, spent = await self._tags(found, windows, wanted, leading)
         frames: tuple[Frame, ...] = ()
@@ -196,8 +199,8 @@ class Annotator:
         if len(windows) == 1:
 
             def read(values: dict[str, Floats]) -> _Tags:
-                tags = self._decode([self._scores(values, windows[0])], windows, len(found))
-                return replace(tags, acts=self._ranked(values)) if "cls_logits" in values else tags
+                acts = self._ranked(values) if "cls_logits" in values else None
+                return self._decode([self._scores(values, windows[0])], windows, len(found), acts)
 
             done = await self._rows.submit(Row(windows[0].ids, 0, outputs, read), urgency)
             return done.value, [done]
@@ -209,7 +212,9 @@ class Annotator:
     def _scores(self, outputs: dict[str, Floats], window: Window) -> Scores:
         return word_scores(outputs, window, self._root, self._relation_weight)
 
-    def _decode(self, parts: Sequence[Scores], windows: Sequence[Window], count: int) -> _Tags:
+    def _decode(
+        self, parts: Sequence[Scores], windows: Sequence[Window], count: int, acts: Acts | None = None
+    ) -> _Tags:
         scores, labels = stitch(parts, windows, count), self._labels
         pos: tuple[str, ...] | None = None
         entities: tuple[Entity, ...] = ()
@@ -224,7 +229,7 @@ class Annotator:
             best = tree(arcs) if len(windows) == 1 else long_tree(arcs, home_windows(windows, count))
             heads = tuple(best.tolist())
             names = tuple([labels.deprel[label] for label in relations_at(parts, windows, best, self._root)])
-        return _Tags(pos, entities, heads, names)
+        return _Tags(pos, entities, heads, names, acts)
 
     async def _frames(
         self, found: Sequence[Word], windows: Sequence[Window], predicates: Sequence[int], urgency: Urgency
@@ -242,10 +247,10 @@ class Annotator:
         return tuple(done.value for done in frames), [*frames]
 
     def _frame(self, outputs: dict[str, Floats], window: Window, predicate: int) -> Frame:
-        logits = outputs["srl_logits"][window.first]
+        logits = outputs["srl_logits"].take(window.first, 0)
         tags = self._srl.decode(logits, predicate=predicate - window.begin)
         found = [Argument(s.label, s.start + window.begin, s.end + window.begin) for s in spans(tags)]
-        return Frame(predicate, tuple(argument for argument in found if argument.role != "V"))
+        return Frame(predicate, tuple([argument for argument in found if argument.role != "V"]))
 
     async def _act(self, ids: Ints, ask: Ask) -> Done[Acts]:
         return await self._rows.submit(Row(ids, 0, ("cls_logits",), self._ranked), ask.urgency)
@@ -254,7 +259,7 @@ class Annotator:
         logits = outputs["cls_logits"].astype(np.float64)
         scores = np.exp(logits - logits.max())
         scores /= scores.sum()
-        return tuple((self._labels.cls[i], float(scores[i])) for i in np.argsort(-scores, kind="stable"))
+        return tuple(sorted(zip(self._labels.cls, scores.tolist(), strict=True), key=itemgetter(1), reverse=True))
 
 
 def _predicates(start: int, found: Sequence[Word], tags: _Tags, ask: Ask) -> list[int]:
@@ -271,6 +276,8 @@ def _tokens(start: int, found: Sequence[Word], tags: _Tags) -> tuple[Token, ...]
     pos = tags.pos or (None,) * count
     heads, relations = tags.heads or (None,) * count, tags.relations or (None,) * count
     return tuple(
-        Token(start + word.start, start + word.end, tag, head, relation)
-        for word, tag, head, relation in zip(found, pos, heads, relations, strict=True)
+        [
+            Token(start + word.start, start + word.end, tag, head, relation)
+            for word, tag, head, relation in zip(found, pos, heads, relations, strict=True)
+        ]
     )

@@ -1,6 +1,6 @@
 """From scores to structures: BIO tags, spans and trees, in numpy alone.
 
-Shapes use B rows, W words, C classes. The same decoders serve requests and compute evaluation figures.
+Shapes use W words, C classes. The same decoders serve requests and compute evaluation figures.
 """
 
 from __future__ import annotations
@@ -42,17 +42,12 @@ class BioDecoder:
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
         place = {label: index for index, label in enumerate(self.labels)}
-        inside = [index for index, label in enumerate(self.labels) if label.startswith("I-")]
-        self._inside = np.array(inside, dtype=np.int64)
-        self._begin = np.array([place[f"B-{self.labels[index][2:]}"] for index in inside], dtype=np.int64)
+        self._inside = [index for index, label in enumerate(self.labels) if label.startswith("I-")]
+        self._begin = [place[f"B-{self.labels[index][2:]}"] for index in self._inside]
+        self._free = [index for index in range(len(self.labels)) if index not in self._inside]
         self._predicate = place.get(_PREDICATE)
         # For each class that may not follow any other, those that it may.
-        self._before = {one: (begin, one) for one, begin in zip(inside, self._begin.tolist(), strict=True)}
-        # Which classes may come first, and whether the second may follow the first.
-        self._first = np.ones(len(self.labels), dtype=bool)
-        self._first[self._inside] = False
-        self._after = np.tile(self._first, (len(self.labels), 1))
-        self._after[self._begin, self._inside] = self._after[self._inside, self._inside] = True
+        self._before = {one: (begin, one) for one, begin in zip(self._inside, self._begin, strict=True)}
 
     def decode(self, scores: Floats, predicate: int | None = None) -> tuple[str, ...]:
         """Tags of one sentence.
@@ -65,12 +60,11 @@ class BioDecoder:
         if predicate is not None and self._predicate is not None:
             best[predicate] = self._predicate
         if not self._stands(best, predicate):
-            predicates = None if predicate is None else np.array([predicate])
-            best = self.decode_rows(scores[None], np.array([len(scores)]), predicates)[0].tolist()
+            best = self._search(self._with_predicate(scores.astype(np.float64), predicate))
         return tuple([self.labels[index] for index in best])
 
     def _stands(self, path: Sequence[int], predicate: int | None) -> bool:
-        """Whether classes may stand in this order, ``V`` at the predicate alone: :meth:`_valid` for one short row."""
+        """Whether classes may stand in this order, ``V`` at the predicate alone."""
         last = -1
         for word, index in enumerate(path):
             before = self._before.get(index)
@@ -79,59 +73,50 @@ class BioDecoder:
             last = index
         return True
 
-    def decode_rows(self, scores: Floats, lengths: Ints, predicates: Ints | None = None) -> Ints:
-        """Class indices [B, W] of padded rows; what stands beyond a row's length means nothing.
-
-        Args:
-            scores: logits [B, W, C].
-            lengths: words of each row [B].
-            predicates: word that takes ``V`` in each row [B].
-        """
-        rows, words, _ = scores.shape
-        if not words:
-            return np.zeros((rows, 0), dtype=np.int64)
-        emitted = self._with_predicates(scores.astype(np.float64), predicates)
-        path: Ints = emitted.argmax(-1)
-        searched = np.flatnonzero(~self._valid(path, lengths))
-        if len(searched):
-            path[searched] = self._search(emitted[searched], lengths[searched])
-        return path
-
-    def _valid(self, path: Ints, lengths: Ints) -> NDArray[np.bool_]:
-        """Whether each row's classes [B, W] may stand in this order."""
-        first = self._first[path[:, 0]]
-        beyond = np.arange(1, path.shape[1]) >= lengths[:, None]
-        return first & (self._after[path[:, :-1], path[:, 1:]] | beyond).all(-1)
-
-    def _search(self, emitted: Doubles, lengths: Ints) -> Ints:
-        rows, words, _ = emitted.shape
-        total = emitted[:, 0].copy()
-        total[:, self._inside] = -np.inf
-        back = np.empty((words, rows, len(self.labels)), dtype=np.int64)
-        for word in range(1, words):
-            best = total.argmax(-1)
-            step = np.repeat(best[:, None], total.shape[1], axis=1)
-            begun, inside = total[:, self._begin], total[:, self._inside]
-            step[:, self._inside] = np.where(begun >= inside, self._begin, self._inside)
-            alive = (word < lengths)[:, None]
-            back[word] = np.where(alive, step, np.arange(total.shape[1]))
-            total = np.where(alive, np.take_along_axis(total, step, -1) + emitted[:, word], total)
-        path = np.empty((rows, words), dtype=np.int64)
-        path[:, -1] = total.argmax(-1)
-        for word in range(words - 1, 0, -1):
-            path[:, word - 1] = np.take_along_axis(back[word], path[:, word, None], -1)[:, 0]
-        return path
-
-    def _with_predicates(self, scores: Doubles, predicates: Ints | None) -> Doubles:
-        if self._predicate is None:
-            return scores
-        forced = scores[..., self._predicate].copy()
-        scores[..., self._predicate] = -np.inf
-        if predicates is not None:
-            rows = np.arange(len(scores))
-            scores[rows, predicates] = -np.inf
-            scores[rows, predicates, self._predicate] = forced[rows, predicates]
+    def _with_predicate(self, scores: Doubles, predicate: int | None) -> Doubles:
+        """Scores by which ``V`` can stand at the predicate alone; those given are changed."""
+        if self._predicate is not None:
+            forced = scores[predicate, self._predicate] if predicate is not None else -np.inf
+            scores[:, self._predicate] = -np.inf
+            if predicate is not None:
+                scores[predicate] = -np.inf
+                scores[predicate, self._predicate] = forced
         return scores
+
+    def _search(self, emitted: Doubles) -> list[int]:
+        """Classes [W] of the best path, W > 0.
+
+        Of all paths up to a word only so many can go on as the best: the best of all, which a class that may follow
+        any continues, and for each type the best with a span of it at that word, which its ``I-`` continues.
+        """
+        free, begin, inside = emitted[:, self._free], emitted[:, self._begin], emitted[:, self._inside]
+        best, gains = free.argmax(-1).tolist(), free.max(-1).tolist()
+        if not self._inside:
+            return [self._free[one] for one in best]
+        top, spanned = gains[0], begin[0]
+        lasts = [-1]  # at each word the type whose span the best path continues, -1 for none
+        begun = [np.ones(len(self._begin), dtype=bool)]  # and the types whose best span begins there
+        for word in range(1, len(emitted)):
+            going = spanned + inside[word]
+            fresh = top + begin[word]
+            begun.append(fresh >= going)
+            spanned = np.maximum(fresh, going)
+            kind = int(going.argmax())
+            top += gains[word]
+            lasts.append(kind if going[kind] > top else -1)
+            top = max(top, float(going[kind]))
+        path: list[int] = []
+        kind = -1
+        for word in reversed(range(len(emitted))):
+            if kind < 0:
+                kind = lasts[word]
+                path.append(self._free[best[word]] if kind < 0 else self._inside[kind])
+            elif begun[word][kind]:
+                path.append(self._begin[kind])
+                kind = -1
+            else:
+                path.append(self._inside[kind])
+        return path[::-1]
 
 
 def spans(tags: Sequence[str]) -> list[Span]:

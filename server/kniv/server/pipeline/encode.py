@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from kniv.server.errors import RepositoryError
+from kniv.server.pipeline.by_run import runs
 from kniv.server.repository.metadata import Metadata
 
 Ints = NDArray[np.int64]
@@ -31,12 +32,14 @@ class Window:
         begin, end: the words, [begin, end).
         ids: subword ids [S], special tokens included.
         first: index in ``ids`` of each word's first subword [end - begin].
+        cut: whether its only word has more subwords than fit, of which the last are left out.
     """
 
     begin: int
     end: int
     ids: Ints
     first: Ints
+    cut: bool = False
 
 
 class Encoder:
@@ -66,6 +69,8 @@ class Encoder:
         self._room = limits.max_subwords - 2
         self._limits = limits
         self.vocabulary = self._tokenizer.get_vocab_size()
+        self._runs = runs(self._tokenizer)
+        self._added = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
         # Not of a method: then it would hold itself, and what is out of use be there until garbage is collected.
         self._pieces = partial(_pieces, self._tokenizer, self._unk)
         self._cached = lru_cache(_CACHED_WORDS)(self._pieces)
@@ -93,19 +98,28 @@ class Encoder:
 
     def pair(self, previous: str | None, text: str) -> Ints:
         """Ids [S] of ``tokenizer(previous, text)``: the end of the previous turn and the start of this one."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._subwords(text)
         head = [self._cls]
         if previous is not None:
-            before = self._tokenizer.encode(previous[-_TAIL:], add_special_tokens=False).ids
+            before = self._subwords(previous[-_TAIL:])
             head += [*before[-self._limits.max_previous_subwords :], self._sep]
         return np.array([*head, *ids[: self._limits.max_subwords - len(head) - 1], self._sep])
+
+    def _subwords(self, text: str) -> list[int]:
+        """Subword ids of a text, of runs met before from the cache: most are words met before."""
+        plain = text.isascii() and text.isprintable() and "  " not in text and text == text.strip()
+        if plain and self._runs is not None and not any(token in text for token in self._added):
+            return [index for run in self._runs.findall(text) for index in self._word(run)]
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _window(self, pieces: Sequence[tuple[int, ...]], begin: int, end: int) -> Window:
         ids, first = [self._cls], []
         for piece in pieces[begin:end]:
             first.append(len(ids))
             ids.extend(piece)
-        return Window(begin, end, np.array([*ids[: self._room + 1], self._sep]), np.array(first))
+        cut = len(ids) > self._room + 1
+        return Window(begin, end, np.array([*ids[: self._room + 1], self._sep]), np.array(first), cut)
 
     def _word(self, word: str) -> tuple[int, ...]:
         return self._cached(word) if len(word) <= _CACHED_LETTERS else self._pieces(word)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kniv.server.graphs.contract import DEPENDENT, HEAD, SCORES
+from kniv.server.graphs.contract import RELATIONS, SCORES
 from kniv.server.pipeline.encode import Window
 
 Floats = NDArray[np.float32]
@@ -105,18 +105,19 @@ def word_scores(outputs: dict[str, Floats], window: Window, root: int, relation_
     first = window.first
 
     def per_word(name: str) -> Floats | None:
-        return outputs[name][first] if name in outputs else None
+        return outputs[name].take(first, 0) if name in outputs else None
 
     relations: Relations | None = None
-    if relation_weight is not None and SCORES in outputs:
-        chosen = outputs["arc_scores"][first].argmax(-1)
-        best, dependent, head = _best(outputs[SCORES][first], root), outputs[DEPENDENT][first], outputs[HEAD][first]
-        relations = RelationsAtBest(best, chosen, first, dependent, head, relation_weight, root)
+    arcs = per_word("arc_scores")
+    if relation_weight is not None and arcs is not None and SCORES in outputs:
+        scores, dependent, head = (outputs[name].take(first, 0) for name in RELATIONS)
+        relations = RelationsAtBest(_best(scores, root), arcs.argmax(-1), first, dependent, head, relation_weight, root)
     elif "label_scores" in outputs:
         # The scores of all relations between all words are large, and but one relation a word will be asked for.
-        scores = outputs["label_scores"][first[:, None], first[None, :]]
+        scores = outputs["label_scores"].take(first, 0).take(first, 1)
         relations = RelationsOfAll(_best(scores, root).astype(np.uint16))
-    arcs = outputs["arc_scores"][first[:, None], first[None, :]] if "arc_scores" in outputs else None
+    if arcs is not None:
+        arcs = arcs.take(first, 1)
     return Scores(per_word("pos_logits"), per_word("ner_logits"), arcs, relations)
 
 
@@ -130,6 +131,8 @@ def _best(scores: NDArray[np.floating], root: int) -> Ints:
 def home_windows(windows: Sequence[Window], words: int) -> Ints:
     """For each word [W] the index of the window that reads it."""
     home = np.zeros(words, dtype=np.int64)
+    if len(windows) == 1:
+        return home
     best = np.full(words, -1)
     for index, window in enumerate(windows):
         places = np.arange(window.begin, window.end)

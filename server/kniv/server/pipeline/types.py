@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Task(StrEnum):
@@ -19,8 +20,7 @@ class Task(StrEnum):
     DIALOG_ACT = "dialog_act"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word; what was not asked for is None. The root's head is itself."""
 
     start: int
