@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from tests.e2e.starting import PATIENCE, Faulty, starting
+from tests.e2e.starting import PATIENCE, Faulty, starting, until
 from tests.e2e.wire import Request, Response, completions, configuration, errors, name_of, turn
-from tritonclient.grpc import service_pb2_grpc
+from tests.server.services.inference.requests import row_request
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from kniv.server.security.caller import Grant
 from kniv.server.security.roster import new_token
@@ -114,6 +115,36 @@ def test_a_stream_ends_with_its_caller_s_right_to_it(
     said = server.log.read_text()
     assert "a stream of /kniv.v1.AnnotationService/StreamAnnotations ends" in said
     assert callers.token not in said
+
+
+def test_raw_requests_without_an_answer_are_handed_back(server: Faulty, callers: Callers) -> None:
+    sent: queue.Queue[service_pb2.ModelInferRequest | None] = queue.Queue()
+
+    def send(name: str) -> None:
+        request = row_request([[2, 5, 6, 3]])
+        request.id = name
+        sent.put(request)
+
+    with grpc.insecure_channel(server.target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        call = stub.ModelStreamInfer(iter(sent.get, None), metadata=bearing(callers.token), timeout=PATIENCE)
+        send("done")
+        assert not next(call).error_message
+        server.fault("hang")
+        names = [str(number) for number in range(5)]
+        for name in names:
+            send(name)
+        until((server.faults / "hanging").exists, "the run of the first")
+        callers.write("")
+        handed_back: list[service_pb2.ModelStreamInferResponse] = []
+        with pytest.raises(grpc.RpcError) as end:
+            handed_back.extend(call)
+        server.mend("hang")
+        sent.put(None)
+    assert told(end.value) == ("UNAUTHENTICATED", "TOKEN_INVALID")
+    assert handed_back  # of those that had been read
+    assert [response.infer_response.id for response in handed_back] == names[: len(handed_back)]
+    assert all(response.error_message == end.value.details() for response in handed_back)
 
 
 def test_silent_and_raw_streams_end_too(server: Faulty, callers: Callers) -> None:

@@ -253,7 +253,7 @@ class ModelControl:
             entry.state = State.UNAVAILABLE
         log.info("model %s version %d: the earlier load is freed", loaded.model, loaded.number)
         del loaded  # or this task would still hold it
-        memory.give_back()
+        await asyncio.to_thread(memory.give_back)  # which walks through all of the heap
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
-from kniv.server.errors import InferenceError, InvalidRequestError, NotFoundError
+from kniv.server.errors import DeniedError, InferenceError, InvalidRequestError, NotFoundError
 from kniv.server.services.inference.infer import InferenceLimits
 from kniv.server.services.inference.stream import InferenceStream
 from kniv.server.services.rpc import ClientGoneError
@@ -54,6 +54,8 @@ class Work:
     async def answer(self, in_stream: bool) -> bytes:
         assert in_stream
         await self.model.pause()
+        if self.message.model_name == "stuck":
+            await asyncio.Event().wait()
         if self.message.model_name == "fails":
             raise InferenceError("as it was told to")
         if self.message.model_name == "crashes":
@@ -138,6 +140,57 @@ def test_draining_finishes_what_was_read_and_says_that_more_was_not(
     count = data.draw(st.integers(0, len(names)))
     responses, model, whole = served(sent(names), seed, stop_after=count)
     assert (whole, model.held, len(responses)) == (False, 0, count)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from(["good", "stuck", "fails", "unknown"]), max_size=25),
+    st.integers(0, 100),
+    st.booleans(),
+    st.integers(0, 1 << 30),
+)
+def test_a_caller_who_may_not_go_on_has_each_request_that_was_read_answered_or_handed_back(
+    names: list[str], after: int, half_closed: bool, seed: int
+) -> None:
+    pace, model, read_ids = random.Random(seed), Model(seed), list[str]()
+    out: list[pb.ModelStreamInferResponse] = []
+
+    async def main() -> bool:
+        coming, stop = iter(sent(names)), asyncio.Event()
+
+        async def read() -> pb.ModelInferRequest | None:
+            await model.pause()
+            message = next(coming, None)
+            if message is None and not half_closed:
+                await asyncio.Event().wait()
+            if isinstance(message, pb.ModelInferRequest):
+                read_ids.append(message.id)
+                return message
+            return None
+
+        async def write(response: bytes) -> None:
+            for _ in range(pace.randrange(3)):
+                await asyncio.sleep(0)
+            out.append(pb.ModelStreamInferResponse.FromString(response))
+
+        stream = InferenceStream(model.admit, LIMITS, read, write, stop)  # type: ignore[arg-type]
+        running = asyncio.create_task(stream.run())
+        for _ in range(after):
+            await asyncio.sleep(0)
+        stop.set()
+        stream.hand_back(DeniedError("TOKEN_INVALID", "the caller may not go on"))
+        return await asyncio.wait_for(running, 30)
+
+    whole = asyncio.run(main())
+    assert not model.held
+    assert [response.infer_response.id for response in out] == read_ids
+    handed_back = ["may not go on" in response.error_message for response in out]
+    for name, back, response in zip(names, handed_back, out, strict=False):
+        assert back or (name != "stuck" and SAID.get(name, "") in response.error_message)
+        if back:
+            assert response.infer_response.parameters["triton_final_response"].bool_param
+    assert not (whole and any(handed_back))
+    assert half_closed or not whole
 
 
 @given(st.integers(0, 10), st.integers(0, 1 << 30))

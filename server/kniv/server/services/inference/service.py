@@ -110,6 +110,7 @@ class InferenceService:
             async with Ending(self._draining, self._lifetime, visit().standing) as ending:
                 wire = Wire(context, pb.ModelInferRequest, ending.touch)
                 stream = InferenceStream(calls, self._limits, wire.read, wire.write, ending.stop)
+                ending.hand_back = stream.hand_back
                 if not await stream.run():
                     raise ending.error
         except ServeError as error:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -19,6 +20,20 @@ from kniv.server.services.inference.infer import InferenceLimits, Work
 from kniv.server.services.rpc import incoming
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Begun:
+    """A request that was found good and has no response yet.
+
+    Attributes:
+        task: what answers it; None while it waits for room in the stream.
+    """
+
+    request: pb.ModelInferRequest
+    work: Work
+    response: asyncio.Future[bytes]
+    task: asyncio.Task[None] | None = None
 
 
 class InferenceStream:
@@ -43,10 +58,11 @@ class InferenceStream:
     ) -> None:
         self._admit, self._read, self._write, self._draining = admit, read, write, draining
         self._flight: Inbox[asyncio.Future[bytes]] = Inbox(limits.requests, limits.response_bytes)
-        self._held: set[Work] = set()
+        self._begun: set[_Begun] = set()
+        self._denied: ServeError | None = None
 
     async def run(self) -> bool:
-        """Serve until the client has half-closed, or the server drains, and all requests are answered.
+        """Serve until the client has half-closed, or the server drains, and all requests are answered or handed back.
 
         Returns:
             Whether everything that the client sent has been served.
@@ -55,11 +71,20 @@ class InferenceStream:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._writer())
                 reader = group.create_task(self._reader(group))
-            return reader.result()
+            return reader.result() and self._denied is None
         finally:
             # A task that was cancelled before it began has released nothing.
-            for work in self._held:
-                work.release()
+            for begun in self._begun:
+                begun.work.release()
+
+    def hand_back(self, error: ServeError) -> None:
+        """End every request that has no response yet with an error, and likewise what may still come."""
+        self._denied = error
+        for begun in self._begun:
+            if not begun.response.done():
+                begun.response.set_result(refusal(begun.request, error))
+            if begun.task is not None:
+                begun.task.cancel()
 
     async def _writer(self) -> None:
         while (response := await self._flight.get()) is not None:
@@ -83,26 +108,31 @@ class InferenceStream:
             if isinstance(request, InvalidRequestError):
                 raise request
             work = await self._admit(request)
+            if self._denied is not None:
+                work.release()
+                raise self._denied
         except ServeError as error:
             response.set_result(refusal(request, error))
             await self._flight.put(response, 0)
             return
-        self._held.add(work)
+        begun = _Begun(request, work, response)
+        self._begun.add(begun)
         await self._flight.put(response, work.size)
-        group.create_task(self._answer(request, work, response))
+        if not response.done():
+            begun.task = group.create_task(self._answer(begun))
 
-    async def _answer(self, request: pb.ModelInferRequest, work: Work, response: asyncio.Future[bytes]) -> None:
+    async def _answer(self, begun: _Begun) -> None:
         try:
-            content = await work.answer(in_stream=True)
+            content = await begun.work.answer(in_stream=True)
         except ServeError as error:
-            content = refusal(request, error)
+            content = refusal(begun.request, error)
         except Exception:
             log.exception("a raw request could not be answered")
-            content = refusal(request, InferenceError("internal error; the server's log has it"))
+            content = refusal(begun.request, InferenceError("internal error; the server's log has it"))
         finally:
-            work.release()
-            self._held.discard(work)
-        response.set_result(content)
+            begun.work.release()
+            self._begun.discard(begun)
+        begun.response.set_result(content)
 
 
 def refusal(request: pb.ModelInferRequest | InvalidRequestError, error: ServeError) -> bytes:
