@@ -203,9 +203,11 @@ def check_tree(sentence: wire.SentenceAnnotation) -> None:
 
 def test_a_long_sentence_is_windowed_and_says_so(stub: Stub) -> None:
     text = "I saw " + "a red house and " * 60 + "a tree."
-    responses = exchange(stub, configuration(), turn("1", text), turn("2", "I saw a tree."))
-    (long,), (short,) = sentences_of(responses, "1"), sentences_of(responses, "2")
+    turns = (turn("1", text), turn("2", "I saw a tree."), turn("3", "\u6f22" * 200))
+    responses = exchange(stub, configuration(), *turns)
+    (long,), (short,), (word,) = (sentences_of(responses, name) for name in "123")
     assert long.windowed and not short.windowed
+    assert word.windowed and len(word.tokens) == 1
     assert all(token.upos for token in long.tokens)
     check_tree(long)
 

@@ -12,9 +12,12 @@ U = TypeVar("U")
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Results in the order of the work. The first failure gives up what is not done, and is raised by itself."""
+    pieces = list(work)
+    if len(pieces) == 1:  # as most calls have one text, and most texts one sentence: a task for it would be dear
+        return [await pieces[0]]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(one) for one in pieces]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]

@@ -23,6 +23,7 @@ from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.control import ModelControl
 from kniv.server.models.version import Lease, RunOptions
 from kniv.server.pipeline.words import words
+from kniv.server.scheduling.owner import THREADS
 from kniv.server.scheduling.pending import Pending
 from kniv.server.scheduling.policy import Admission, BatchLimits, Policy
 from kniv.server.scheduling.row import Ints
@@ -201,7 +202,7 @@ class Inside:
     async def _start(self) -> None:
         given = self._settings
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._executor = ThreadPoolExecutor(2 * given.parallel_runs)
+        self._executor = ThreadPoolExecutor(THREADS * given.parallel_runs)
         admission = Admission(given.queue_rows, given.queue_bytes, given.client_rows, given.client_bytes)
         self.engine = GatedEngine([], self._executor, Policy(), admission)
         self._catalogue = Catalogue()

@@ -16,6 +16,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0, 1, 4
 _END_HEADERS = 4
 _CHUNK = 1 << 16
+_AGAIN = 0.1  # seconds between two looks for connections to be closed
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -102,12 +103,13 @@ class Proxy:
             yield self
         finally:
             self._stopped.set()
-            for one in (self._listener, *self._ends):
-                # Wakes those who wait in it, which closing alone would not.
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
-            threads[0].join()
+            while threads[0].is_alive():  # a connection may still have been on its way
+                for one in (self._listener, *self._ends):
+                    # Wakes those who wait in it, which closing alone would not.
+                    with suppress(OSError):
+                        one.shutdown(socket.SHUT_RDWR)
+                    one.close()
+                threads[0].join(_AGAIN)
 
     def stop(self) -> None:
         """Forward nothing any more."""

@@ -59,6 +59,7 @@ class Simulator:
         guilty: ids of rows that make the run of their batch fail; those with an even id spoil the whole batch's
             answers, the others only their own.
         watch: whether to look at all rows that are held at each step.
+        beyond: how long a batch keeps its slot after its run, as a part of that.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Simulator:
         cost: Callable[[int, int], float] = lambda rows, length: 0.001 + 0.0001 * rows * length,
         guilty: Callable[[int], bool] = lambda item: False,
         watch: bool = True,
+        beyond: float = 0.0,
     ) -> None:
         self.scheduler = Scheduler(pools, policy, admission)
         self.pools = {pool.name: pool.slots for pool in pools}
         self.lanes: dict[str, LaneSpec] = {}
         self.admission = admission
-        self.cost, self.guilty, self._watch = cost, guilty, watch
+        self.cost, self.guilty, self._watch, self._beyond = cost, guilty, watch, beyond
         self.now, self._order = 0.0, 0
         self.rows: dict[int, Seen] = {}
         self._held: dict[int, Seen] = {}
@@ -97,7 +99,9 @@ class Simulator:
         heapq.heappush(self._events, (time, self._order, action))
 
     def admit(self, item: Item) -> Refusal | None:
+        objection = self.scheduler.objection(item, self.now)
         refusal = self.scheduler.admit(item, self.now)
+        assert refusal == objection
         if refusal is None:
             assert item.deadline > self.now
             if item.arrival is not None:
@@ -209,7 +213,7 @@ class Simulator:
         self.runs[number] = Run(lane, pool, items, length * len(items), self.now, seconds)
         assert sum(run.pool == pool for run in self.runs.values()) <= self.pools[pool]
         assert sum(run.pool == pool and run.lane == lane for run in self.runs.values()) <= spec.instances[pool]
-        self.at(self.now + seconds, lambda: self._complete(number))
+        self.at(self.now + (1 + self._beyond) * seconds, lambda: self._complete(number))
 
     def _check_order(self, seen: Seen) -> None:
         """One client's rows of one kind and shape go in the order in which they came, unless they are run again."""

@@ -41,6 +41,8 @@ def test_a_line_is_learnt_within_noise(overhead: float, slope: float, noise: int
         model.observe(tokens, (overhead + slope * tokens) * random.uniform(0.9, 1.1))
     for tokens in (64, 256, 512):
         assert model.seconds(tokens) == pytest.approx(overhead + slope * tokens, rel=0.15)
+    part = model.fixed / (model.fixed + 256)  # of a batch's time that goes to no subword
+    assert part == pytest.approx(overhead / (overhead + slope * 256), abs=0.15)
 
 
 @given(st.floats(1e-3, 0.05), st.floats(1e-6, 1e-3))

@@ -193,6 +193,39 @@ def test_rows_that_continue_earlier_work_go_before_their_clients_later_ones() ->
     assert all(room.rows[number].dispatched for number in (1000, 1001))
 
 
+def test_what_is_begun_and_has_a_deadline_goes_before_all_new_rows_of_its_level() -> None:
+    room = room_of(Policy(wait_bound=0.005), levels=2)
+    for number in range(400):
+        room.admit(row(number, 2, client=number % 100))
+    room.run(until=0.5)
+    assert sum(not seen.dispatched for seen in room.rows.values()) > 100
+    room.admit(row(1000, 2, client=0, length=30, arrival=0.4, deadline=9.0))
+    room.admit(row(1001, 2, client=2, length=40, arrival=0.4))
+    room.admit(row(1002, 1, client=1))
+    room.run(until=0.52)
+    assert room.rows[1002].dispatched < room.rows[1000].dispatched
+    assert not room.rows[1001].dispatched
+
+
+@given(st.integers(1, 8))
+@few
+def test_what_follows_from_an_answer_is_charged_though_it_goes_first(follow: int) -> None:
+    room = room_of(Policy(), cost=lambda rows, length: SLOPE * rows * length)
+
+    def ended(seen: Seen) -> None:
+        if seen.item.client == "many" and seen.item.arrival is None:
+            for part in range(1, follow + 1):
+                more = row(-10 * seen.item.id - part, client="many", arrival=seen.admitted, deadline=1e6)
+                room.at(room.now, lambda more=more: room.admit(more))  # type: ignore[misc]
+
+    room.on_end = ended
+    for client in ("many", "one"):
+        room.feed(40, lambda number, client=client: row(number, client=client, deadline=1e6))
+    room.run(until=8)
+    got = [room.seconds(lambda item, client=client: item.client == client, 2) for client in ("many", "one")]
+    assert max(got) <= 1.1 * min(got)
+
+
 @given(st.permutations(range(12)))
 @few
 def test_finals_go_before_partials_and_both_before_lower_levels(order: list[int]) -> None:

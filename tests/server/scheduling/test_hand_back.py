@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.server.scheduling.test_engine import row, stage, turns
+from tests.server.scheduling.stage import row, stage, turns
 
 from kniv.server.errors import InferenceError, StoppingError, UnavailableError
 from kniv.server.scheduling.policy import Admission

@@ -18,9 +18,11 @@ PER_TOKEN = 0.0002
 class Jobs:
     """Jobs of one row and then several that follow from its answer, all in one deadline, as sentences with frames."""
 
-    def __init__(self, rate: float, seed: int) -> None:
+    def __init__(self, rate: float, seed: int, beyond: float) -> None:
         self.random, self.rate = Random(seed), rate
-        self.room = Simulator(policy=Policy(wait_bound=0.02), cost=lambda rows, length: PER_TOKEN * rows * length)
+        self.room = Simulator(
+            policy=Policy(wait_bound=0.02), cost=lambda rows, length: PER_TOKEN * rows * length, beyond=beyond
+        )
         self.room.lane("lane", LaneSpec("lane", {"cpu": 1}, batching(3)))
         self.room.on_end = self.ended
         self.left: dict[int, int] = {}
@@ -54,17 +56,16 @@ class Jobs:
             self.in_time += not self.left[job]
 
 
-CAPACITY = 1 / (16 * PER_TOKEN * (FRAMES + 1))
-
-
 @pytest.mark.parametrize("load", [1.0, 1.5, 4.0])
-def test_goodput_does_not_fall_beyond_saturation(load: float) -> None:
-    jobs = Jobs(load * CAPACITY, seed=int(10 * load))
+@pytest.mark.parametrize("beyond", [0.0, 1.0])
+def test_goodput_does_not_fall_beyond_saturation(load: float, beyond: float) -> None:
+    capacity = 1 / (16 * PER_TOKEN * (FRAMES + 1) * (1 + beyond))
+    jobs = Jobs(load * capacity, seed=int(10 * load), beyond=beyond)
     jobs.run()
-    assert jobs.in_time >= 0.9 * CAPACITY * SECONDS * min(load, 1.0)
+    assert jobs.in_time >= 0.9 * capacity * SECONDS * min(load, 1.0)
     assert jobs.wasted <= 0.05 * jobs.in_time
     if load > 1.2:
-        assert jobs.refused >= 0.8 * (load - 1) * CAPACITY * SECONDS
+        assert jobs.refused >= 0.8 * (load - 1) * capacity * SECONDS
 
 
 def test_a_call_among_long_streams_is_not_refused_for_rows_that_it_overtakes() -> None:

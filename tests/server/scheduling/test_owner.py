@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.server.scheduling.simulator import batching
-from tests.server.scheduling.test_engine import EVIL, Echo, Notes, row, run, stage, turns
+from tests.server.scheduling.stage import EVIL, Echo, Notes, row, run, stage, turns
 
 from kniv.server.errors import InferenceError, OverloadedError
 from kniv.server.scheduling.engine import Engine
@@ -91,6 +91,27 @@ def test_a_slot_waits_for_reading_that_falls_behind() -> None:
             for reading in readings:
                 reading.may.set()
             assert [done.value for done in await asyncio.gather(*rows)] == [1, 2, 3, 4, 5, 6]
+
+    run(play)
+
+
+def test_a_slot_that_is_kept_for_what_follows_is_not_kept_until_the_answers_are_read() -> None:
+    async def play() -> None:
+        async with stage(rows=1) as room:
+            reading = Reading()
+            room.echo.gate.clear()
+            leading = room.send([1], Urgency(level=1, leads=True), read=reading)
+            await asyncio.to_thread(room.echo.begun.wait, PATIENCE)
+            other = room.send([2], Urgency(level=2))
+            await turns()
+            room.echo.gate.set()
+            await reading.under_way()
+            assert not other.done()
+            room.time += 1
+            assert (await other).value["cls_logits"] == [2]
+            assert not leading.done()
+            reading.may.set()
+            assert (await leading).value == 1
 
     run(play)
 

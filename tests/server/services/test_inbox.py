@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,5 +38,22 @@ def test_everything_comes_out_once_and_in_order_within_the_bounds(sizes: list[in
             out.append(number)
         await producer
         assert out == list(range(len(sizes)))
+
+    asyncio.run(main())
+
+
+def test_what_is_cleared_is_not_held_any_more() -> None:
+    class Text:
+        pass
+
+    async def main() -> None:
+        inbox: Inbox[Text] = Inbox(2, 10)
+        text = Text()
+        held = weakref.ref(text)
+        await inbox.put(text, 10)
+        del text
+        inbox.clear()
+        assert held() is None
+        await inbox.put(Text(), 10)  # has room again
 
     asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from kniv.server.errors import DeadlineError, OverloadedError, UnavailableError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Sentence
 from kniv.server.pipeline.types import SentenceAnnotation, Timings
+from kniv.server.scheduling.trail import CALL, Kind, Outcome, Trail, Trails
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.convert import Options
 from kniv.server.services.offsets import Unit
@@ -51,6 +53,16 @@ class Model:
         return SentenceAnnotation(index, sentence.start, sentence.text, (), (), (), None, False, Timings(0, 0, 0))
 
 
+class EndedTrail(Trail):
+    """Notes how it ends."""
+
+    __slots__ = ("outcome",)
+
+    def ended(self, outcome: Outcome, error: Exception | None = None) -> None:
+        assert isinstance(error, OverloadedError)
+        self.outcome = outcome
+
+
 def answered(model: Model, *messages: calls.TextInput, unit: Unit = Unit.CODE_POINT) -> list[calls.TextResult]:
     async def main() -> list[calls.TextResult]:
         version = SimpleNamespace(model="m", number=1)
@@ -84,6 +96,37 @@ def test_a_text_fails_alone_and_whole(texts: list[list[str]]) -> None:
 def test_what_concerns_all_texts_fails_the_call(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         answered(Model(), calls.TextInput(text="One."), calls.TextInput(text=text))
+
+
+@pytest.mark.parametrize("texts", [("One.",), ("", "\n", "Two. Three.")])
+def test_a_call_that_would_be_refused_is_refused_before_anything_is_done_for_it(texts: tuple[str, ...]) -> None:
+    asked, trails = list[Urgency](), list[EndedTrail]()
+
+    def check(urgency: Urgency) -> None:
+        asked.append(urgency)
+        raise OverloadedError("too_late", 1.0)
+
+    class Noting(Trails):
+        __slots__ = ()
+
+        def begin(self, kind: Kind, model: str, version: int, variant: str, name: str = "") -> Trail:
+            assert kind is Kind.TEXT
+            trails.append(EndedTrail())
+            return trails[-1]
+
+    def play() -> None:
+        CALL.set(Noting())
+        lease: Any = SimpleNamespace(version=SimpleNamespace(model="m", number=1), variant="v", check=check)
+        urgency = Urgency(deadline=5.0)
+        call = Texts(Options("", 0, "", frozenset(), Unit.CODE_POINT, 1), lease, urgency, asyncio.Semaphore(2))
+        call.check([calls.TextInput(text=text) for text in ("", " \t")])
+        assert not asked, "nothing is to be run"
+        with pytest.raises(OverloadedError):
+            call.check([calls.TextInput(text=text) for text in texts])
+        assert asked == [urgency]
+
+    copy_context().run(play)
+    assert [trail.outcome for trail in trails] == [Outcome.FAILED] * len(texts)
 
 
 def test_an_error_names_the_text_at_fault() -> None:

@@ -116,6 +116,19 @@ class CountedRows:
         self._statistics.answered(answers, perf_counter() - started)
         return answers
 
+    def check(self, urgency: Urgency) -> None:
+        """Refuse a request before its rows are made, if it would be refused now; counted as one that failed.
+
+        Raises:
+            OverloadedError, DeadlineError: see :meth:`kniv.server.scheduling.engine.Engine.check`.
+        """
+        started = perf_counter()
+        try:
+            self._lane.check(urgency)
+        except Exception:
+            self._statistics.fail.add(perf_counter() - started)
+            raise
+
     async def close(self) -> None:
         """Take no new rows and wait for those that are here."""
         await self._lane.close()

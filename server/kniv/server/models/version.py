@@ -17,6 +17,7 @@ from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.observe import Both, Observer
 from kniv.server.scheduling.policy import BatchLimits, Pool
 from kniv.server.scheduling.trail import Kind, Trail, trails
+from kniv.server.scheduling.urgency import Urgency
 from kniv.server.together import together
 
 
@@ -138,6 +139,14 @@ class Lease:
     def limits(self) -> Metadata:
         """The version's limits."""
         return self.version.opened.limits
+
+    def check(self, urgency: Urgency) -> None:
+        """Refuse work before anything is done for it, if its rows would be refused now.
+
+        Raises:
+            OverloadedError, DeadlineError: see :meth:`kniv.server.scheduling.engine.Engine.check`.
+        """
+        self.version.rows[self.variant].check(urgency)
 
     def release(self) -> None:
         """End the lease; a second time does nothing."""

@@ -33,6 +33,11 @@ class CostModel:
         """What a batch of so many padded subwords is expected to take."""
         return self._overhead + self._slope * tokens
 
+    @property
+    def fixed(self) -> float:
+        """What every batch takes beside its padded subwords, as a number of these."""
+        return self._overhead / self._slope
+
     def tokens_within(self, seconds: float) -> int:
         """Most padded subwords of a batch that is expected to take no longer; may be 0."""
         return max(0, int((seconds - self._overhead) / self._slope))

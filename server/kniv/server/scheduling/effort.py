@@ -8,13 +8,17 @@ _PACE_WEIGHT = 0.05
 
 
 class Effort:
-    """Seconds of batches a new row, those of the rows that follow from it included.
+    """Seconds of a slot a new row, those of the rows that follow from it included.
+
+    A slot is taken from the moment that a batch is given to it until it is back. That is more than the run: on a
+    busy machine batches also wait for their thread, for the interpreter, and for answers that are read in between.
 
     Attributes:
-        pace: seconds of a batch a row of it, new or not.
+        pace: seconds of a slot a row of a batch, new or not.
     """
 
     def __init__(self) -> None:
+        self._begun: dict[int, float] = {}
         self._seconds, self._rows = _PRIOR_SECONDS, _PRIOR_ROWS
         self.pace = _PRIOR_SECONDS
 
@@ -23,11 +27,19 @@ class Effort:
         """What a new row takes."""
         return self._seconds / self._rows
 
+    def begun(self, batch: int, now: float) -> None:
+        """A slot is given a batch."""
+        self._begun[batch] = now
+
+    def ended(self, batch: int, now: float) -> float:
+        """A batch is back; the seconds that it had a slot."""
+        return now - self._begun.pop(batch)
+
     def spent(self, seconds: float, rows: int, new: int) -> None:
-        """A batch has run.
+        """Learn from a batch.
 
         Args:
-            seconds: what it took.
+            seconds: that it had a slot.
             rows: its rows.
             new: those of them that were new.
         """

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from kniv.server.changes import Changes
-from kniv.server.errors import OverloadedError, StoppingError
+from kniv.server.errors import DeadlineError, OverloadedError, StoppingError
 from kniv.server.scheduling.execute import Runner
 from kniv.server.scheduling.handle import Lane
 from kniv.server.scheduling.machine import Scheduler
@@ -22,6 +22,7 @@ from kniv.server.scheduling.policy import Admission, Batching, BatchLimits, Lane
 from kniv.server.scheduling.row import Done, Row
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.scheduling.watchdog import RunBound
+from kniv.server.scheduling.work import Item
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Engine:
     ) -> None:
         self.changes = Changes()
         scheduler = Scheduler(pools, policy, admission, bound)
-        self._owner = Owner(scheduler, executor, clock, self._settle, self.changes.tell, self._pump)
+        self._owner = Owner(scheduler, executor, clock, self._settle, self.changes.tell, self._wake)
         self._clock = clock
         self._lanes: dict[str, Lane] = {}
         self._patience: Patience[Pending[Any]] = Patience()
@@ -138,6 +139,20 @@ class Engine:
             scheduler.add_lane(spec)
         lane = self._lanes[spec.name] = Lane(self, name, spec, runners, observer)
         return lane
+
+    def check(self, lane: Lane, urgency: Urgency) -> None:
+        """Refuse work before it is made into rows, if a row of it would be refused now, impatient as it is.
+
+        Raises:
+            OverloadedError: there is no room, or little hope that it would be answered in time.
+            DeadlineError: its deadline has passed.
+        """
+        item = Item(0, lane.spec.name, 0, (), urgency.level, urgency.client, urgency.account, deadline=urgency.deadline)
+        with self._owner as scheduler:
+            refusal = scheduler.objection(item, self._clock())
+        if refusal is not None and isinstance(error := refused(refusal), OverloadedError | DeadlineError):
+            lane.observer.refused(refusal.reason)
+            raise error
 
     async def submit(self, lane: Lane, rows: Sequence[Row[T]], urgency: Urgency) -> list[Done[T]]:
         """See :meth:`Lane.submit_all`."""

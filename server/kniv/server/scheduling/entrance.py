@@ -12,7 +12,9 @@ from kniv.server.scheduling.policy import Admission
 from kniv.server.scheduling.work import Item, Reason, Refusal
 
 _LONGEST_RETRY = 30.0
-_HOPE = 0.5  # of the time to its deadline, what a row may have to wait: its batch, and what follows from it, come after
+# Of the time to its deadline, what a row may be expected to wait. Some wait longer; its batch comes after, what follows
+# from that, and an event loop that is as busy as all else.
+_HOPE = 0.4
 
 
 class Entrance:

@@ -30,6 +30,7 @@ class Entry:
         place: its place among rows that wait for the same, the smallest first.
         bucket: subwords that it is padded to when it runs alone.
         expires: when something is to happen to it: its queue timeout or its deadline.
+        passed: whether it has once let a fuller batch of its client go first.
         late: whether its queue timeout has passed and its level's policy lets it wait on.
         state: where it is.
         level, queue, strand: where it waits.
@@ -44,6 +45,7 @@ class Entry:
         "item",
         "late",
         "level",
+        "passed",
         "place",
         "queue",
         "state",
@@ -57,7 +59,7 @@ class Entry:
         self.place = (self.arrival, tie)
         self.bucket = bucket(item.length)
         self.expires = min(item.deadline, now + timeout if timeout else inf)
-        self.late = False
+        self.late = self.passed = False
         self.state = State.WAITING
         self.level: Level | None = None
         self.queue: FairQueue | None = None

@@ -11,6 +11,7 @@ tag in the end: flows that keep arriving cannot hold up for ever one that has be
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -128,6 +129,7 @@ class FairQueue:
         self.count = 0
         self._flows: dict[Hashable, Flow] = {}
         self._order: LazyHeap[Flow] = LazyHeap(attrgetter("tag"), _COUNT)
+        self._begun: LazyHeap[Entry] = LazyHeap(_PLACE, lambda entry: entry.queue is self)
         self._cells: dict[tuple[str, ...], dict[int, Cell]] = {}
         self._active = 0
         self._now = 0.0
@@ -155,19 +157,37 @@ class FairQueue:
         entry.strand, entry.queue = strand, self
         strand.entries.push(entry)
         flow.entries.push(entry)
+        if entry.item.arrival is not None and entry.item.deadline < inf:
+            self._begun.push(entry)
         strand.count += 1
         cell.count += 1
         flow.count += 1
         self.count += 1
 
     def lead(self) -> Entry:
-        """The row that is next; there must be one."""
+        """The row that is next; there must be one.
+
+        What continues earlier work and has a deadline goes first, the oldest work before: waiting another round would
+        be the end of much that has cost time already. Its client is charged all the same.
+        """
+        begun = self._begun.first()
+        if begun is not None:
+            assert begun.strand is not None
+            entry = begun.strand.entries.first()
+            assert entry is not None
+            return entry
         flow = self._order.first()
         assert flow is not None
         self._now = max(self._now, flow.tag)
         entry = flow.entries.first()
         assert entry is not None
         return entry
+
+    def beside(self, entry: Entry) -> list[Entry]:
+        """Of a waiting row's client, the first row of each other shape."""
+        assert entry.strand is not None
+        others = [s for s in entry.strand.flow.strands.values() if s.count and s is not entry.strand]
+        return [first for strand in others if (first := strand.entries.first()) is not None]
 
     def take(self, entry: Entry, cost: float) -> None:
         """A waiting row is served and its client charged."""

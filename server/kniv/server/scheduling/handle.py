@@ -45,6 +45,10 @@ class Lane:
         """
         return await self._engine.submit(self, rows, urgency)
 
+    def check(self, urgency: Urgency) -> None:
+        """Refuse work before it is made into rows, if a row of it would be refused now; see :meth:`Engine.check`."""
+        self._engine.check(self, urgency)
+
     @property
     def hangs(self) -> bool:
         """Whether it has nowhere left to run, as runs of it do not return."""

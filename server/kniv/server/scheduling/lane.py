@@ -16,6 +16,7 @@ from kniv.server.scheduling.policy import LaneSpec, Policy, QueuePolicy
 _RIDE = 1.1  # rows that add less than a tenth to a batch's time join it whatever their level
 _SPLIT = 0.8  # waiting rows are spread over free slots if that takes less than this much of the time
 _GAP_WEIGHT = 0.1
+_FULLER = 1.05  # by how much a batch is to be more efficient for another row to be passed over
 _FAR = 2.0  # windows from which on it does not matter how far off the next row is
 
 
@@ -141,10 +142,30 @@ class Lane:
             return Formed(suspects, length, cost.seconds(length * len(suspects)))
         lead = level.lead(now)
         assert lead is not None
+        if not (lead.oldest and lead.overdue):
+            lead = self._fuller(pool, level, lead)
         formed = self._form(pool, level, lead, free, others)
         level.served(lead, formed.seconds)
         self.waiting -= len(formed.rows)
         return formed
+
+    def _fuller(self, pool: str, level: Level, lead: Lead) -> Lead:
+        """Another row of the lead's client in its place, if that makes a fuller batch; a row is passed over once."""
+        entry, queue = lead.entry, _home(lead.entry, level)
+        # Nothing goes before a row that others wait to follow, but another such.
+        others = [] if entry.passed else [one for one in queue.beside(entry) if one.item.leads or not entry.item.leads]
+        packing = self._begin(pool, entry)
+        if not others or packing.ready(queue) >= packing.most:
+            return lead
+        best, chosen = _FULLER * packing.efficiency(queue, self.cost(pool, entry.item.outputs)), entry
+        for other in others:
+            efficiency = self._begin(pool, other).efficiency(queue, self.cost(pool, other.item.outputs))
+            if efficiency > best:
+                best, chosen = efficiency, other
+        if chosen is entry:
+            return lead
+        entry.passed = True
+        return level.begun_by(chosen, lead)
 
     def _form(self, pool: str, level: Level, lead: Lead, free: int, others: int) -> Formed:
         entry = lead.entry

@@ -104,6 +104,10 @@ class Level:
         entry = queue.lead()
         return Lead(entry, entry is oldest, overdue)
 
+    def begun_by(self, entry: Entry, lead: Lead) -> Lead:
+        """Another row of the level in the place of the one whose turn it is."""
+        return Lead(entry, entry is self._oldest.first(), lead.overdue)
+
     def served(self, lead: Lead, seconds: float) -> None:
         """A batch that the lead began takes so long."""
         if lead.oldest:

@@ -121,6 +121,19 @@ class Scheduler:
         lane.closing = True
         self._forget_if_over(lane)
 
+    def objection(self, item: Item, now: float) -> Refusal | None:
+        """Why a row would be refused now; None if it would be taken. Its id, length and outputs do not matter."""
+        lane = self._lanes.get(item.lane)
+        if lane is None or (lane.closing and item.arrival is None):
+            return Refusal(Reason.LANE_CLOSED)
+        if not self._can_run(lane):
+            return Refusal(Reason.HUNG)
+        if item.deadline <= now:
+            return Refusal(Reason.EXPIRED)
+        if item.arrival is not None:
+            return None
+        return self._entrance.objection(item, lane, self._lanes.values(), now)
+
     def admit(self, item: Item, now: float) -> Refusal | None:
         """Take a row, or refuse it at once.
 
@@ -135,20 +148,13 @@ class Scheduler:
         """
         if item.id in self._entries:
             raise ValueError(f"there is a row {item.id} already")
-        lane = self._lanes.get(item.lane)
-        if lane is None or (lane.closing and item.arrival is None):
-            return Refusal(Reason.LANE_CLOSED)
-        if not self._can_run(lane):
-            return Refusal(Reason.HUNG)
-        if item.deadline <= now:
-            return Refusal(Reason.EXPIRED)
-        if item.arrival is None:
-            if (refusal := self._entrance.objection(item, lane, self._lanes.values(), now)) is not None:
-                return refusal
-        else:
+        if (refusal := self.objection(item, now)) is not None:
+            return refusal
+        if item.arrival is not None:
             for device in self._devices.values():
                 device.anticipation.met(item.client)
         self._admitted += 1
+        lane = self._lanes[item.lane]
         number = lane.level_of(item.level)
         entry = Entry(item, self._admitted, now, lane.timeout(number, item.timeout))
         self._entries[item.id] = entry
@@ -186,7 +192,9 @@ class Scheduler:
             lane = turn.lane
             formed = lane.form(device.name, turn.level, now, device.room(lane), turn.others)
             device.served(turn, formed.seconds)
-            return self._dispatched.begin(lane, device, formed, now)
+            dispatch = self._dispatched.begin(lane, device, formed, now)
+            self._entrance.effort.begun(dispatch.batch.id, now)
+            return dispatch
         first = self._expiry.first()
         if first is not None:
             wake = min(wake, first.expires)
@@ -198,18 +206,18 @@ class Scheduler:
         Args:
             batch: its id.
             now: the time.
-            seconds: what it took.
+            seconds: what its run took; the time that it had its slot is more.
             suspects: ids of rows that have no answer, because the run failed or what came out is not finite. They
                 are run again in two halves, so that in the end those fail that fail alone.
         """
-        running = self._dispatched.end(batch)
+        running, taken = self._dispatched.end(batch), self._entrance.effort.ended(batch, now)
         lane, device, entries = running.lane, running.device, running.entries
         if running.hung:
             self._forget_if_over(lane)
             return Completion()
         if not suspects and running.wanted:
             lane.cost(device.name, entries[0].item.outputs).observe(running.tokens, seconds)
-            self._entrance.effort.spent(seconds, len(entries), sum(entry.item.arrival is None for entry in entries))
+            self._entrance.effort.spent(taken, len(entries), sum(entry.item.arrival is None for entry in entries))
         here = [entry for entry in entries if entry.state is State.RUNNING]
         bad = [entry for entry in here if entry.item.id in suspects]
         good = [entry for entry in here if entry.item.id not in suspects]

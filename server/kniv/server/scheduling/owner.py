@@ -27,6 +27,8 @@ from kniv.server.scheduling.row import BatchTimes, Done
 from kniv.server.scheduling.run import Run
 from kniv.server.scheduling.work import Dispatch, Drop, Expire, Hang, Idle, Item, Refusal, Stop, WakeAt
 
+THREADS = 2  # for each slot: one runs, and one reads what has run before
+
 log = logging.getLogger(__name__)
 
 
@@ -54,11 +56,11 @@ class Owner:
 
     Args:
         scheduler: the state machine.
-        executor: threads, two for each slot: one runs, and one reads what has run before.
+        executor: :data:`THREADS` for each slot; with fewer, answers are not read while all threads run.
         clock: seconds that never go back.
         settle: given on the loop each row that has ended, with its answer or what it fails with.
         changed: told on the loop when a run is found to hang, and when one that hung has returned.
-        wake: told on the loop when answers have come, so that it looks for what to do next.
+        wake: told on the loop when it is to look for what to do next: answers have come, or it would look too late.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Owner:
         self._runs: dict[int, Run] = {}  # by batch, those that hang among them
         self._unread: set[Run] = set()  # have ended, but the loop has not been told
         self._news: list[Callable[[], object]] = []  # for the loop
+        self._looks_at = inf  # when it will do so by itself
 
     def __enter__(self) -> Scheduler:
         self._lock.acquire()
@@ -125,8 +128,9 @@ class Owner:
         """Do what is to be done now; when to look again, ``inf`` for not before something comes."""
         self._loop = asyncio.get_running_loop()
         with self._lock:
-            begun, wake = self._decide()
+            begun, self._looks_at = self._decide()
             news, self._news = self._news, []
+            wake = self._looks_at
         for run in begun:
             self._start(run)
         for tell in news:
@@ -197,7 +201,10 @@ class Owner:
             failed = [(self._rows.pop(number), result.failures[places[number]]) for number in rows.failed]
             lost = [(self._rows.pop(number), stranded()) for number in rows.stranded]
             ended = _Ended(run, result, answered, [*failed, *lost], self._scheduler.hung < hung)
-            begun, _ = self._decide()  # the loop looks when to look again
+            begun, wake = self._decide()
+            sooner, self._looks_at = wake < self._looks_at, min(wake, self._looks_at)
+        if sooner:  # a slot is kept free until then; the answers may take longer to read
+            self._call(self._wake)
         for other in begun[1:]:
             self._start(other)
         return ended, begun[0] if begun else None
@@ -216,15 +223,18 @@ class Owner:
                 continue
             try:
                 self._submit(partial(self._read, ended))
-            except RuntimeError:  # the executor has been shut down
+            except Exception:  # no threads any more, or no memory
                 self._read(ended)
 
     def _read(self, ended: _Ended) -> None:
         began, result = perf_counter(), ended.result
         answers = read(result, [pending.row for pending in ended.run.rows], ended.answered)
         times = BatchTimes(result.input, result.infer, perf_counter() - began)
+        self._call(self._tell, ended, answers, times)
+
+    def _call(self, tell: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop has been closed: a run that hung has returned too late
-            self._loop.call_soon_threadsafe(self._tell, ended, answers, times)
+            self._loop.call_soon_threadsafe(tell, *arguments)
 
     # On the event loop again.
 

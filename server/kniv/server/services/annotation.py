@@ -96,6 +96,7 @@ class AnnotationService:
         urgency = replace(urgency_of(context, patient=False), level=options.priority)
         with self._catalogue.lease(options.model, options.version, options.variant) as lease:
             texts = Texts(options, lease, urgency, share)
+            texts.check(request.inputs)
             answered = await together(texts.answer(text, place) for place, text in enumerate(request.inputs))
         spent = [annotation for _, timings in answered for annotation in timings]
         return calls.AnnotateTextResponse(

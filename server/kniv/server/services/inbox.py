@@ -38,6 +38,11 @@ class Inbox(Generic[T]):
             self._closed = True
             self._changed.notify_all()
 
+    def clear(self) -> None:
+        """Drop what is held: nobody will take it."""
+        self._held.clear()
+        self._bytes = 0
+
     async def get(self) -> T | None:
         """The next message, or None once the queue is closed and empty."""
         async with self._changed:

@@ -136,6 +136,7 @@ class AnnotationStream:
                 await self._give_up()
             finally:  # a call may be cancelled twice
                 self._items.release()
+                self._inbox.clear()  # or its texts would be there until the stream's own objects are collected
         return reader.result()
 
     async def _writer(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -41,6 +42,21 @@ class Texts:
     lease: Lease
     urgency: Urgency
     share: asyncio.Semaphore
+
+    def check(self, messages: Sequence[calls.TextInput]) -> None:
+        """Refuse the call before any of its texts is looked into, if even its first row would be refused now.
+
+        Raises:
+            OverloadedError, DeadlineError: of the call.
+        """
+        if all(not message.text or message.text.isspace() for message in messages):
+            return  # nothing is to be run
+        try:
+            self.lease.check(self.urgency)
+        except ServeError as error:
+            for _ in messages:
+                trail_on(self.lease, Kind.TEXT).ended(Outcome.FAILED, error)
+            raise
 
     async def answer(self, message: calls.TextInput, place: int) -> tuple[calls.TextResult, list[Timings]]:
         """Annotate one text.
