@@ -54,6 +54,8 @@ def test_a_policy_that_cannot_be_followed_is_refused():
         (ResourceExhaustedError("message too large"), False),
         (ServerError("Received RST_STREAM with error code 2"), True),
         (KnivError("RST_STREAM", code="CANCELLED"), True),
+        (KnivError("CANCELLED", code="CANCELLED"), True),  # gRPC's own, before the server saw the call
+        (KnivError("Locally cancelled by application!", code="CANCELLED"), False),
         (KnivError("Stream removed (Data frame with END_STREAM flag received)", code="UNKNOWN"), True),
         (ServerError("internal error; the server's log has it"), False),
         (KnivError("Stream removed (Channel closed!)", code="CANCELLED"), False),  # by the caller

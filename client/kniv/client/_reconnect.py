@@ -15,11 +15,13 @@ log = logging.getLogger("kniv.client")
 
 OPENING_ATTEMPTS = 4  # as many as an AnnotateText call has
 # A reset by whatever stands between client and server reaches gRPC as one of these, with no word from the server; so
-# does an end without a status, which a balancer makes of a connection that was closed.
+# does an end without a status, which a balancer makes of a connection that was closed, and a call that gRPC gave up
+# at the server's end before any handler had it (grpc/grpc#41785): that says "CANCELLED" and nothing else, where a call
+# that the caller cancels says by whom.
 _RESET_CODES = ("CANCELLED", "INTERNAL", "UNKNOWN")
 # Servers end streams that are old, idle or past their token's time, so that they are opened anew.
 _BY_DESIGN = frozenset({"STREAM_AGE", "STREAM_IDLE", "CREDENTIALS_EXPIRED"})
-_RESET_WORDS = re.compile(r"RST_STREAM|GOAWAY|END_STREAM flag|Socket closed|Connection reset|Broken pipe")
+_RESET_WORDS = re.compile(r"RST_STREAM|GOAWAY|END_STREAM flag|Socket closed|Connection reset|Broken pipe|^CANCELLED$")
 
 
 @dataclass(frozen=True, slots=True)
