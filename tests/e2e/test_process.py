@@ -169,7 +169,9 @@ def test_a_watched_health_check_and_an_idle_stream_do_not_hold_up_the_end(
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         stop: queue.Queue[Request | None] = queue.Queue()
-        call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(stop.get, None))
+        stub = stubs.AnnotationServiceStub(channel)
+        call = stub.StreamAnnotations(iter(stop.get, None))
+        stub.ListModels(calls.ListModelsRequest())  # calls are begun in their order, so the stream is with its handler now
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as end:
             next(call)
