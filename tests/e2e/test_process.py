@@ -171,7 +171,7 @@ def test_a_watched_health_check_and_an_idle_stream_do_not_hold_up_the_end(
         stop: queue.Queue[Request | None] = queue.Queue()
         stub = stubs.AnnotationServiceStub(channel)
         call = stub.StreamAnnotations(iter(stop.get, None))
-        stub.ListModels(calls.ListModelsRequest())  # calls are begun in their order, so the stream is with its handler now
+        stub.ListModels(calls.ListModelsRequest())  # calls begin in order: the stream has its handler
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as end:
             next(call)

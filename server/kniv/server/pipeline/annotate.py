@@ -177,9 +177,7 @@ class Annotator:
         spent: list[Done[object]] = []
         tags = _NOTHING
         if outputs:
-            # A row whose act another gives asks for it all the same: it costs next to nothing, and they share batches.
-            alike = rows.shared or (rows.act is not None and ask.previous is None)
-            wanted = (*outputs, "cls_logits") if alike else outputs
+            wanted = (*outputs, "cls_logits") if rows.shared else outputs
             leading = replace(ask.urgency, leads=Task.SRL in ask.tasks and ask.predicates != ())
             tags, spent = await self._tags(found, windows, wanted, leading)
         frames: tuple[Frame, ...] = ()
