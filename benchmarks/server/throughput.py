@@ -31,7 +31,7 @@ from benchmarks.server.texts import Dialogue
 from kniv.server.pipeline.encode import Encoder
 
 _FINALISTS = 3
-_STREAMS = 24  # of documents; with 6 the server does a sixth less, with 32 no more
+STREAMS = 24  # of documents; with 6 the server does a sixth less, with 32 no more
 _DOCUMENTS, _DIALOGUES = 600, 200
 _LONGEST = 1000  # characters of a document: the sentences in flight are to be of many documents
 
@@ -65,7 +65,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     """Rounds of all three workloads."""
     plan = _QUICK if bench.quick else Plan()
     chosen = texts.documents(bench.data, _DOCUMENTS, _LONGEST, SEED)
-    documents = Bulk("", tuple((text,) for text in chosen), streams=_STREAMS, outstanding=1, keep=True)
+    documents = Bulk("", tuple((text,) for text in chosen), streams=STREAMS, outstanding=1, keep=True)
     dialogues = tuple(texts.dialogues(bench.data, _DIALOGUES, SEED))
     acts = Bulk("", dialogues, as_turns=True, streams=8, tasks=wire.DIALOG_ACT, keep=True)
     small, mini = models.small(bench.work, bench.data), models.mini()
