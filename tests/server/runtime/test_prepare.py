@@ -300,3 +300,17 @@ def test_what_is_kept_is_what_was_made(graph: Path) -> None:
 def answers(session: Session) -> dict[str, np.ndarray]:
     ids = np.array([[1, 5, 9, 7], [2, 3, 0, 0]])
     return session.run(ids, (ids > 0).astype(np.int64), np.array([1, 0]), OUTPUTS)
+
+
+def test_rows_longer_than_the_passes_are_proven_for_are_run_by_the_source(
+    graph: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from kniv.server.runtime import session
+
+    monkeypatch.setattr(session, "LONGEST", 8)
+    labels, tried = Labels.load(tiny / "labels.json"), Session(graph)
+    tried.check(labels, 100, 8)
+    assert tried.relation_weight is not None
+    tried.check(labels, 100, 9)
+    assert "rows have up to 9 subwords" in caplog.text
+    assert tried.relation_weight is None

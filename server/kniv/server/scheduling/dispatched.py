@@ -20,6 +20,7 @@ class Running:
         entries: its rows.
         tokens: their subwords, padding included.
         wanted: how many of them have not ended early.
+        began: when it was given its slot.
         hung: whether it is known to hang.
     """
 
@@ -28,6 +29,7 @@ class Running:
     entries: list[Entry]
     tokens: int
     wanted: int
+    began: float
     hung: bool = False
 
 
@@ -61,7 +63,7 @@ class Dispatched:
         lane.running[device.name] += 1
         for entry in entries:
             entry.state, entry.batch, entry.expires = State.RUNNING, number, entry.item.deadline
-        self._batches[number] = Running(lane, device, entries, formed.length * len(entries), len(entries))
+        self._batches[number] = Running(lane, device, entries, formed.length * len(entries), len(entries), now)
         self._watchdog.began(number, formed.seconds, now)
         items = tuple(entry.item.id for entry in entries)
         return Dispatch(Batch(number, lane.name, items, formed.length), device.name)

@@ -18,7 +18,6 @@ class Effort:
     """
 
     def __init__(self) -> None:
-        self._begun: dict[int, float] = {}
         self._seconds, self._rows = _PRIOR_SECONDS, _PRIOR_ROWS
         self.pace = _PRIOR_SECONDS
 
@@ -26,14 +25,6 @@ class Effort:
     def seconds(self) -> float:
         """What a new row takes."""
         return self._seconds / self._rows
-
-    def begun(self, batch: int, now: float) -> None:
-        """A slot is given a batch."""
-        self._begun[batch] = now
-
-    def ended(self, batch: int, now: float) -> float:
-        """A batch is back; the seconds that it had a slot."""
-        return now - self._begun.pop(batch)
 
     def spent(self, seconds: float, rows: int, new: int) -> None:
         """Learn from a batch.

@@ -192,9 +192,7 @@ class Scheduler:
             lane = turn.lane
             formed = lane.form(device.name, turn.level, now, device.room(lane), turn.others)
             device.served(turn, formed.seconds)
-            dispatch = self._dispatched.begin(lane, device, formed, now)
-            self._entrance.effort.begun(dispatch.batch.id, now)
-            return dispatch
+            return self._dispatched.begin(lane, device, formed, now)
         first = self._expiry.first()
         if first is not None:
             wake = min(wake, first.expires)
@@ -210,14 +208,15 @@ class Scheduler:
             suspects: ids of rows that have no answer, because the run failed or what came out is not finite. They
                 are run again in two halves, so that in the end those fail that fail alone.
         """
-        running, taken = self._dispatched.end(batch), self._entrance.effort.ended(batch, now)
+        running = self._dispatched.end(batch)
         lane, device, entries = running.lane, running.device, running.entries
         if running.hung:
             self._forget_if_over(lane)
             return Completion()
         if not suspects and running.wanted:
             lane.cost(device.name, entries[0].item.outputs).observe(running.tokens, seconds)
-            self._entrance.effort.spent(taken, len(entries), sum(entry.item.arrival is None for entry in entries))
+            new = sum(entry.item.arrival is None for entry in entries)
+            self._entrance.effort.spent(now - running.began, len(entries), new)
         here = [entry for entry in entries if entry.state is State.RUNNING]
         bad = [entry for entry in here if entry.item.id in suspects]
         good = [entry for entry in here if entry.item.id not in suspects]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -65,6 +65,15 @@ class Work:
         return response.SerializeToString()
 
 
+def written_to(out: list[pb.ModelStreamInferResponse], pace: random.Random) -> Callable[[bytes], Awaitable[None]]:
+    async def write(response: bytes) -> None:
+        for _ in range(pace.randrange(3)):
+            await asyncio.sleep(0)
+        out.append(pb.ModelStreamInferResponse.FromString(response))
+
+    return write
+
+
 def served(
     messages: Iterable[pb.ModelInferRequest | Exception], seed: int = 0, stop_after: int | None = None
 ) -> tuple[list[pb.ModelStreamInferResponse], Model, bool]:
@@ -87,12 +96,8 @@ def served(
                 raise message
             return message
 
-        async def write(response: bytes) -> None:
-            for _ in range(pace.randrange(3)):
-                await asyncio.sleep(0)
-            out.append(pb.ModelStreamInferResponse.FromString(response))
-
-        return await asyncio.wait_for(InferenceStream(model.admit, LIMITS, read, write, draining).run(), 30)  # type: ignore[arg-type]
+        stream = InferenceStream(model.admit, LIMITS, read, written_to(out, pace), draining)  # type: ignore[arg-type]
+        return await asyncio.wait_for(stream.run(), 30)
 
     return out, model, asyncio.run(main())
 
@@ -168,12 +173,7 @@ def test_a_caller_who_may_not_go_on_has_each_request_that_was_read_answered_or_h
                 return message
             return None
 
-        async def write(response: bytes) -> None:
-            for _ in range(pace.randrange(3)):
-                await asyncio.sleep(0)
-            out.append(pb.ModelStreamInferResponse.FromString(response))
-
-        stream = InferenceStream(model.admit, LIMITS, read, write, stop)  # type: ignore[arg-type]
+        stream = InferenceStream(model.admit, LIMITS, read, written_to(out, pace), stop)  # type: ignore[arg-type]
         running = asyncio.create_task(stream.run())
         for _ in range(after):
             await asyncio.sleep(0)
