@@ -48,13 +48,16 @@ audit: $(VENV)/.runtime $(VENV)/.audit
 package-check: $(VENV)/.development
 	KNIV_PACKAGE_CHECK=1 $(BIN)/python -m pytest tests/deploy/test_image.py
 
-# All faults of docs/faults.md, with storms that last; under ten minutes.
+# All faults of docs/faults.md, with storms that last; interrupted after ten minutes, should anything hang.
 chaos: $(VENV)/.development
-	KNIV_CHAOS=1 $(BIN)/python -m pytest tests/e2e/chaos
+	KNIV_CHAOS=1 timeout --signal INT --kill-after 30 600 $(BIN)/python -m pytest tests/e2e/chaos \
+		$$(grep -o 'tests/[a-z0-9_/]*\.py::[A-Za-z0-9_]*' docs/faults.md | grep -v ^tests/e2e/chaos/ | sort -u)
 
-# SECONDS are shared by all targets that read foreign bytes; then come about as many of sequences of messages.
+# SECONDS of bytes through the stream's protocol, as many shared by all that reads foreign bytes, then about as many of
+# sequences of messages.
 fuzz: SECONDS ?= 600
 fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) stream
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 	KNIV_FUZZ_EXAMPLES=$$((5 * $(SECONDS))) $(BIN)/python -m pytest tests/fuzz/test_protocol.py
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from benchmarks.int8.blocks import quantise_blocks
-from kniv.server.graphs import int8, tasks, vnni
+from kniv.server.graphs import int8, tasks
 from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.pipeline import PASSES
 from kniv.training.calibrate import Feed, ranges, sample_feeds
@@ -89,10 +89,7 @@ def candidates(source: Source) -> dict[str, Callable[[Path], None]]:
         "fixed, 99.99 %": lambda path: write_fixed(source, clipped(source, found, 99.99), path, smooth=False),
         "fixed, 99.9 %": lambda path: write_fixed(source, clipped(source, found, 99.9), path, smooth=False),
         "fixed, smoothed": fixed,
-        "fixed, smoothed, 64 levels": partial(fixed, levels=vnni.SAFE),
-        "fixed, smoothed, 64 levels, shipped text": partial(
-            write_fixed, source, source.ranges_of_text(), levels=vnni.SAFE
-        ),
+        "fixed, smoothed, shipped text": partial(write_fixed, source, source.ranges_of_text()),
         "fixed, smoothed, LSTMs in float": partial(write_fixed, source, without_lstms(source, found)),
         f"fixed, smoothed, {KEPT} in float": lambda path: write_fixed(source, without_sensitive(source, found), path),
     }
@@ -125,10 +122,10 @@ def write_blocks(source: Source, size: int, path: Path) -> None:
     write(graph.model, path)
 
 
-def write_fixed(source: Source, found: Ranges, path: Path, *, levels: int = vnni.FULL, smooth: bool = True) -> None:
+def write_fixed(source: Source, found: Ranges, path: Path, *, smooth: bool = True) -> None:
     """Fixed ranges; what has none stays in float."""
     graph = Graph(onnx.load(source.rewritten))
-    int8.quantise(graph, found, levels, smooth=smooth)
+    int8.quantise(graph, found, smooth=smooth)
     graph.close()
     write(graph.model, path)
 

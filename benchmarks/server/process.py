@@ -68,7 +68,9 @@ def _others_s() -> float:
     """Processor seconds of this machine that neither this process nor its children have used."""
     machine, me = psutil.cpu_times(), psutil.Process()
     busy = sum(getattr(machine, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq", "steal"))
-    return float(busy - sum(cpu_s(process) for process in (me, *me.children(recursive=True))))
+    used = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    # A child that has ended, a server that was started and stopped say, stands in what its parent's children have used.
+    return float(busy - sum(one.user + one.system + one.children_user + one.children_system for one in used))
 
 
 @contextmanager

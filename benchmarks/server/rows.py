@@ -56,9 +56,10 @@ def sentence_of(annotation: bytes, previous: str | None) -> Sentence:
 
 def rows_of(sentence: Sentence, encoder: Encoder) -> Iterator[Row]:
     """One row a window for the tags, one a predicate for its roles, one for the dialog act if that is another."""
-    act = encoder.pair(sentence.previous, sentence.text)
-    windows = encoder.windows(sentence.words) if sentence.tagged else []
-    shared = len(windows) == 1 and np.array_equal(windows[0].ids, act)
+    windows = encoder.windows(sentence.words)
+    act = encoder.act(sentence.previous, sentence.text, windows)
+    windows = windows if sentence.tagged else []
+    shared = len(windows) == 1 and act is windows[0].ids
     if not shared:
         yield Row(act, 0, ACT)
     for window in windows:

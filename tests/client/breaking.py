@@ -18,6 +18,7 @@ Request = annotation_service_pb2.StreamAnnotationsRequest
 Response = annotation_service_pb2.StreamAnnotationsResponse
 Reference = annotation_service_pb2.ItemReference
 UNAVAILABLE = UnavailableError("gone")
+STOPPING = b"\n\x08STOPPING"  # ErrorInfo with its reason alone
 
 
 @dataclass(eq=False)
@@ -146,6 +147,22 @@ class Model:
         work.answers = deque([Response(completion=done)])
         return True
 
+    def hand_back(self) -> list[Response]:
+        """End all that has no end yet, as a server does whose time is up; some of it may have been finished."""
+        half_close, self.documents = list(self.documents.values()), {}
+        ends = []
+        for work in [*self.work, *(work for work, _ in half_close)]:
+            if self.ordered and self.chance.random() < 0.3 and ends and work.answers:
+                ends += work.answers  # it was waiting for the one before
+                continue
+            status = status_pb2.Status(code=14, message="stopping")
+            status.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=STOPPING)
+            ends.append(
+                Response(error=annotation_service_pb2.ItemError(item=work.reference, error=status, item_ended=True))
+            )
+        self.work = []
+        return ends
+
     def answer(self) -> Response | None:
         if self.refusals:
             return self.refusals.popleft()
@@ -244,6 +261,12 @@ class Wire:
     def break_off(self) -> None:
         if self.breaks and self.answered:
             self.breaks -= 1
+            if self.chance.random() < 0.5:
+                while self.downward:
+                    self.read()
+                self.downward.extend(self.model.hand_back())
+                while self.downward:
+                    self.read()
             assert self.exchange.broke(UNAVAILABLE) is not None
             while not self.exchange.try_resume():
                 self.send()

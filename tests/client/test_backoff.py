@@ -25,12 +25,23 @@ def test_waiting_grows_is_bounded_and_starts_anew_after_progress():
         Reconnect(initial_delay_s=1, max_delay_s=5, multiplier=2, patience_s=20), lambda: now[0], lambda: 1.0
     )
     assert [backoff.delay(None) for _ in range(5)] == [1, 2, 4, 5, 5]
-    assert backoff.delay(7.5) == 7.5
+    assert backoff.delay(7.5) == 7.5 + 5  # after the time that the server asks for, or all streams would come at once
     assert backoff.delay(30) is None
     now[0] = 20.5
     assert backoff.delay(None) is None
     backoff.progressed()
     assert backoff.delay(None) == 1
+
+
+def test_patience_begins_anew_after_a_time_without_anything_to_send():
+    now = [0.0]
+    backoff = Backoff(Reconnect(initial_delay_s=1, max_delay_s=1, patience_s=20), lambda: now[0], lambda: 1.0)
+    assert backoff.delay(None) == 1
+    now[0] = 3600.0
+    backoff.wanted()
+    assert backoff.delay(None) == 1
+    now[0] += 20
+    assert backoff.delay(None) is None
 
 
 @given(st.floats(0, 1), st.integers(0, 2000))

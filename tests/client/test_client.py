@@ -10,14 +10,18 @@ import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from tests.client.conftest import AsyncFace
 
 from kniv.client import (
     AsyncClient,
+    CallCancelledError,
     Client,
     DeadlineExceededError,
     InvalidRequestError,
+    KnivError,
     NotFoundError,
     OffsetUnit,
+    Reconnect,
     ResourceExhaustedError,
     ServerError,
     Task,
@@ -243,3 +247,60 @@ def test_misspelt_options_are_refused(run):
             client.stream(variants="int8")
 
     run(scenario)
+
+
+def test_a_closed_client_says_so(run):
+    async def scenario(client):
+        await client.close()
+        for call in (lambda: client.annotate("One."), client.models, client.model):
+            with pytest.raises(CallCancelledError, match="the client was closed"):
+                await call()
+        with pytest.raises(CallCancelledError, match="the client was closed"):
+            async with client.stream():
+                pass
+
+    run(scenario)
+
+
+def test_a_client_that_is_closed_under_a_call_cancels_the_call_not_the_task(fake):
+    asked = threading.Event()
+
+    def refuse(context):
+        asked.set()
+        fake.release.wait(60)
+
+    fake.refuse = refuse
+
+    async def main():
+        client = AsyncClient(fake.target)
+        call = asyncio.create_task(client.annotate("One."))
+        assert await asyncio.to_thread(asked.wait, 60)
+        await client.close()
+        with pytest.raises(CallCancelledError):
+            await call
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_token_that_cannot_be_had_ends_a_stream_with_the_reason(kind, fake):
+    tokens = iter(["first"])
+
+    def script(requests, context):
+        yield next(fake.answer(requests, context))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
+
+    fake.script = script
+
+    async def main():
+        client = kind(fake.target, token=lambda: next(tokens, None) or 1 / 0)
+        face = client if kind is AsyncClient else AsyncFace(client)
+        async with face:
+            with pytest.raises(KnivError, match="could not be made: ZeroDivisionError") as refused:
+                async with face.stream(reconnect=Reconnect(initial_delay_s=0.001, max_delay_s=0.01)) as stream:
+                    await stream.turn("One.")
+                    async for _ in stream:
+                        pass
+            assert isinstance(refused.value.__cause__, ZeroDivisionError)
+
+    asyncio.run(main())

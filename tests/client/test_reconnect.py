@@ -8,6 +8,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+from tests.client.breaking import UNAVAILABLE, Response
 
 from kniv.client import (
     AsyncClient,
@@ -20,6 +21,10 @@ from kniv.client import (
     SentenceEvent,
     UnavailableError,
 )
+from kniv.client._exchange import Exchange
+from kniv.client._reconnect import Backoff
+from kniv.client._requests import stream_configuration, turn
+from kniv.v1 import annotation_service_pb2
 
 QUICK = Reconnect(initial_delay_s=0.001, max_delay_s=0.01, patience_s=60)
 
@@ -55,6 +60,27 @@ def test_a_stream_goes_on_over_other_calls(run, fake):
         assert losses[0].attempt == 1
 
     run(scenario)
+
+
+def test_a_stream_that_was_idle_has_all_its_patience_when_it_goes_on():
+    now = [0.0]
+    policy = Reconnect(initial_delay_s=1, max_delay_s=1, patience_s=20)
+    exchange = Exchange(stream_configuration({}), 1 << 20, policy, Backoff(policy, lambda: now[0], lambda: 1.0))
+    exchange.begin()
+    exchange.deliver(Response(configured=annotation_service_pb2.StreamConfigured()))
+    assert exchange.broke(UNAVAILABLE) is not None
+    assert not exchange.try_resume()  # there is nothing to make another call for
+    now[0] = 3600.0
+    assert exchange.try_offer(turn("a", "Hi.", speaker="", partial=False, revision=0, predicates=()), "sender")
+    assert exchange.try_resume()
+    for _ in range(15):
+        exchange.begin()
+        assert exchange.broke(UNAVAILABLE) is not None
+        assert exchange.try_resume()
+        now[0] += 1
+    now[0] += 5
+    exchange.begin()
+    assert exchange.broke(UNAVAILABLE) is None
 
 
 def test_without_reconnection_a_break_is_an_error(run, fake):

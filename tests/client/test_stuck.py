@@ -103,7 +103,7 @@ def test_a_client_is_closed(proxy: Proxy, leave_first: bool) -> None:
         assert not closing.is_alive()
         with pytest.raises(KnivError if leave_first else CallCancelledError):
             stream.chunk("d", b"more", last=True)
-    with pytest.raises(ValueError, match="closed channel"):
+    with pytest.raises(CallCancelledError, match="the client was closed"):
         client.model()
 
 

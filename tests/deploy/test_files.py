@@ -52,16 +52,28 @@ def test_images_are_pinned_and_copy_what_there_is():
         assert (ROOT / kept).exists(), kept
 
 
-def test_the_unit_is_hardened_and_waits_for_the_drain():
+@pytest.fixture
+def service() -> configparser.SectionProxy:
+    """The unit's [Service], of directives that stand there several times the last."""
     unit = configparser.RawConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(UNIT)
-    service = unit["Service"]
+    return unit["Service"]
+
+
+def test_the_unit_is_hardened_and_waits_for_the_drain(service):
     for name, value in {"DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict"}.items():
         assert service[name] == value
     fields = ServeSettings.model_fields
     needed = sum(fields[name].default for name in ("drain_seconds", "lame_duck_seconds") if name in fields)
     assert float(service["TimeoutStopSec"]) > needed
+
+
+def test_the_unit_leaves_the_server_what_it_reads_and_writes(service):
+    given = dict(entry.split("=", 1) for entry in service["Environment"].split())
+    assert given[PREFIX + "CONFIG"] == "/etc/kniv-serve/serve.toml"
+    assert given["XDG_CACHE_HOME"] == f"%C/{service['CacheDirectory']}"
+    assert "ProcSubset" not in service, "hides /proc/cpuinfo, by which the weights' levels are chosen"
 
 
 def test_haproxy_reads_its_file():

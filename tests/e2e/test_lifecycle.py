@@ -10,8 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.e2e.frames import connected
 from tests.e2e.starting import NOT_SERVING, PATIENCE, SERVING, annotate, retry_after, starting, status, until
-from tests.e2e.wire import Request, completions, configuration, errors, name_of, turn
+from tests.e2e.wire import Request, Response, completions, configuration, errors, name_of, turn
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from kniv.v1 import annotation_service_pb2_grpc as stubs
@@ -135,6 +136,37 @@ def test_a_lame_duck_still_answers_while_it_says_that_it_leaves(tmp_path: Path, 
         assert not triton.ServerReady(service_pb2.ServerReadyRequest()).ready
         assert annotate(channel).results[0].annotation.sentences
         server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_connections_are_told_to_go_away_while_streams_are_finished(tmp_path: Path, tiny_repository: Path) -> None:
+    with (
+        starting(tmp_path, "--model-repository", str(tiny_repository)) as server,
+        grpc.insecure_channel(server.target) as channel,
+        connected(server.target) as connection,
+    ):
+        sent: queue.Queue[Request | None] = queue.Queue()
+        call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(sent.get, None), timeout=PATIENCE)
+        sent.put(configuration(options={"tasks": ["TASK_POS"]}))
+        until(lambda: status(channel, "") == SERVING, "the model")
+        assert next(call).HasField("configured")
+        server.fault("stall")
+        sent.put(turn("read", "Hello there."))
+        sent.put(turn("", "no name"))
+        while not next(call).HasField("error"):  # the stream's own order tells that the turn has been read
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        assert connection.goaway().code == 0
+        with grpc.insecure_channel(server.target) as late, pytest.raises(grpc.RpcError) as refused:
+            status(late, "liveness")
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        server.mend("stall")
+        responses: list[Response] = []
+        with pytest.raises(grpc.RpcError) as end:
+            responses.extend(call)
+        sent.put(None)
+        assert set(completions(responses)) == {"read"}
+        assert end.value.code() == grpc.StatusCode.UNAVAILABLE
         assert server.process.wait(PATIENCE) == 0
 
 

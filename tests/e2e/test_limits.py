@@ -89,7 +89,7 @@ def start(tiny_repository: Path, start_server: StartServer) -> Any:
 
 def test_calls_and_streams_under_way(start: Any, tmp_path: Path) -> None:
     callers = Callers(tmp_path, "calls = 2")
-    server = start("--callers-file", str(callers.file), "--caller-calls", "1")
+    server = start("--callers-file", str(callers.file), "--caller-calls", "1", "--log-level", "info")
     with grpc.insecure_channel(server.target) as channel, grpc.insecure_channel(server.target) as second:
         stream = Stream(channel, callers.usual)
         assert next(stream.call).HasField("configured")
@@ -106,6 +106,8 @@ def test_calls_and_streams_under_way(start: Any, tmp_path: Path) -> None:
         assert answered(second, callers.usual)  # given back
         other.sent.put(None)
         assert not list(other.call)
+    # Said once for the call and the stream, and with the caller's name: it might go on trying.
+    assert server.log.read_text().count("token usual at 127.0.0.1: a call of") == 1
 
 
 def test_rows_over_all_calls(start: Any, tmp_path: Path) -> None:

@@ -178,6 +178,18 @@ def test_log_lines_are_json_with_the_call_s_trace(start_server: StartServer, col
     assert "RepositoryModelLoad" in told["message"]
 
 
+def test_log_lines_have_the_call_s_trace_where_nothing_is_sent(start_server: StartServer) -> None:
+    server = start_server("--model-repository", str(REPOSITORY), "--log-format", "json", "--log-level", "info")
+    with grpc.insecure_channel(server.target) as channel:
+        request = service_pb2.RepositoryModelLoadRequest(model_name="kniv-mini")
+        with pytest.raises(grpc.RpcError):
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).RepositoryModelLoad(
+                request, metadata=SAMPLED, timeout=60
+            )
+    told = [line for line in map(json.loads, ended(server).splitlines()) if "trace_id" in line]
+    assert told and {line["trace_id"] for line in told} == {TRACE}
+
+
 def test_durations_have_exemplars_where_a_call_is_traced(start_server: StartServer, collector: Collector) -> None:
     server = begun(start_server, collector)
     annotate(server, "Hello.", metadata=SAMPLED)

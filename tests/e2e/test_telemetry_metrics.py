@@ -43,7 +43,9 @@ def scrape(server: Server) -> list[Sample]:
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Sample]]:
     """What a server tells that has done a bit of everything."""
     folder: Path = tmp_path_factory.mktemp("metrics")
-    flags = ["--model-repository", str(REPOSITORY), "--metrics-port", "0"]
+    token = folder / "admin.token"
+    token.write_text("of an administrator whom no call brings\n")
+    flags = ["--model-repository", str(REPOSITORY), "--metrics-port", "0", "--admin-token-file", str(token)]
     with collecting() as collector, running(folder, *flags, "--otlp-endpoint", collector.endpoint) as server:
         with grpc.insecure_channel(server.target) as channel:
             stub = stubs.AnnotationServiceStub(channel)
@@ -52,6 +54,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Sample]]:
                 stub.AnnotateText(calls.AnnotateTextRequest(inputs=inputs), timeout=60)
             requests = [configuration(), turn("a", "Hello there."), chunk("d", b"One line.", last=True)]
             list(stub.StreamAnnotations(iter([*requests, chunk("e", b"no UTF-8: \xff", last=True)]), timeout=60))
+            triton = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            with pytest.raises(grpc.RpcError):
+                triton.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name="kniv-mini"), timeout=60)
             for number in range(5):
                 with pytest.raises(grpc.RpcError):
                     stub.GetModel(calls.GetModelRequest(name=f"{STRANGER}{number}"), timeout=60)
@@ -113,6 +118,12 @@ def test_the_counts_are_those_of_what_was_done(samples: list[Sample]) -> None:
     assert total(samples, "kniv_batch_padded_tokens_total") >= total(samples, "kniv_batch_tokens_total") > 0
     assert total(samples, "kniv_server_calls_active") == total(samples, "kniv_scheduler_rows") == 0
     assert total(samples, "kniv_model_state", kniv_model="kniv-mini", kniv_state="READY") == 1
+
+
+def test_refused_calls_are_counted_by_reason(samples: list[Sample]) -> None:
+    load = "inference.GRPCInferenceService/RepositoryModelLoad"
+    assert total(samples, "kniv_calls_refused_total", grpc_method=load, kniv_reason="token_missing") == 1
+    assert total(samples, "kniv_calls_refused_total") == 1
 
 
 def test_no_alert_counts_what_callers_do_wrong(samples: list[Sample]) -> None:

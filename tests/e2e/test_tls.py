@@ -157,6 +157,19 @@ def test_certificates_are_rotated_without_dropping_a_connection(
     assert len(said) == 2 and "belongs to another certificate" in said[0] and "no certificate in PEM" in said[1]
 
 
+def test_the_clients_authority_is_rotated_without_a_restart(
+    files: Files, tiny_repository: Path, start_server: StartServer
+) -> None:
+    server = start_server("--model-repository", str(tiny_repository), *files.flags, "--tls-client-ca", str(files.ca))
+    before = tls_credentials(ca_file=files.ca, **files.client("before"))
+    assert answers(server, before)
+    files.authority = files.rotate()
+    after = files.client("after")
+    assert answers(server, tls_credentials(ca_file=files.ca, **after))
+    certificate, key = (files.folder / name for name in ("before.pem", "before.key"))
+    assert not answers(server, tls_credentials(ca_file=files.ca, certificate_file=certificate, key_file=key))
+
+
 def mismatched(files: Files) -> None:
     files.key.write_bytes(Authority("Other").issue("localhost")[1])
 
@@ -192,8 +205,12 @@ def refused(*flags: str) -> str:
 
 
 def test_openness_beyond_this_machine_is_said(tiny_repository: Path, start_server: StartServer) -> None:
-    server = start_server("--model-repository", str(tiny_repository), "--host", "0.0.0.0")
+    metrics = ("--metrics-port", "0", "--metrics-host", "0.0.0.0")
+    texts = ("--otlp-endpoint", "http://collector.invalid:4317", "--trace-texts", "true")
+    server = start_server("--model-repository", str(tiny_repository), "--host", "0.0.0.0", *metrics, *texts)
     said = server.log.read_text()
+    assert "whoever reaches this address may read the metrics" in said
+    assert "callers' texts are sent there in clear" in said
     assert "serving in clear beyond this machine" in said
     assert "may admin, annotate, infer without showing who it is" in said
 

@@ -18,6 +18,7 @@ Key = tuple[str, str, int]
 
 INVALID, EXISTS, UNKNOWN = code_pb2.INVALID_ARGUMENT, code_pb2.ALREADY_EXISTS, code_pb2.NOT_FOUND
 _LONGEST = 256
+REFUSED = "refused"
 
 
 def key_of(reference: calls.ItemReference) -> Key:
@@ -75,7 +76,9 @@ class Oracle:
         self.refusals: list[int] = []  # codes, in the order of the messages at fault
         self._turns: dict[str, tuple[int, Expected | None]] = {}
         self._open: dict[str, Expected] = {}
-        self._closed: dict[str, Expected | None] = {}  # None where further chunks are ignored
+        # Documents that have ended, by name, and those of which further chunks are ignored: cancelled (None), and
+        # refused (REFUSED), whose name is free once its last chunk has come.
+        self._closed: dict[str, Expected | str | None] = {}
 
     def failing(self) -> list[Expected]:
         """Open documents that cannot end well: from when they are known to, no longer arriving, is the server's."""
@@ -123,15 +126,26 @@ class Oracle:
             return INVALID
         if name not in self._open:
             if name in self._closed:
-                return EXISTS if self._closed[name] is not None else 0
+                return self._more_of_what_is_closed(name, chunk.last)
             if (self.ordered and any(not one.failed for one in self._open.values())) or len(self._open) >= self._most:
-                self._closed[name] = None
+                if not chunk.last:
+                    self._closed[name] = REFUSED
                 return INVALID
             self._open[name] = Expected(("", name, 0))
             self.items.append(self._open[name])
         self._open[name].add(chunk.content)
         if chunk.last:
             self._closed[name] = self._open.pop(name)
+        return 0
+
+    def _more_of_what_is_closed(self, name: str, last: bool) -> int:
+        closed = self._closed[name]
+        if isinstance(closed, Expected):
+            return EXISTS
+        if last and closed == REFUSED:
+            del self._closed[name]
+        elif last:
+            self._closed[name] = Expected(("", name, 0))  # of which nothing is asked any more
         return 0
 
     def _cancel(self, reference: calls.ItemReference) -> int:
@@ -148,7 +162,7 @@ class Oracle:
             return 0
         if name in self._closed:
             item = self._closed[name]
-            if item is not None:
+            if isinstance(item, Expected):
                 item.outcomes.add(calls.OUTCOME_CANCELLED)
             return 0
         return UNKNOWN

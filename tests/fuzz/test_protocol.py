@@ -193,13 +193,14 @@ async def _end(call: asyncio.Future[None]) -> None:
     await call
 
 
-Streams.TestCase.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-test_streams = Streams.TestCase
+class TestStreams(Streams.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
 
 CONFIGURATIONS = [
     {"options": calls.AnnotationOptions(model="none")},

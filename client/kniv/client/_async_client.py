@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -15,7 +16,7 @@ from kniv.client import _channel, _conversion, _requests
 from kniv.client._annotation import Sentence
 from kniv.client._async_stream import AsyncStream
 from kniv.client._credentials import BearerToken
-from kniv.client._errors import KnivError, from_rpc_error
+from kniv.client._errors import CallCancelledError, KnivError, from_rpc_error
 from kniv.client._exchange import DEFAULT_MAX_UNREAD_BYTES
 from kniv.client._model import ModelInfo
 from kniv.client._options import Options, Predicates, StreamOptions, TextInput
@@ -47,6 +48,7 @@ class AsyncClient:
         self._channel: grpc.aio.Channel | None = None
         self._connected_stub: Any = None
         self._at_close: set[Callable[[], None]] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,6 +60,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled, and streams end with a CallCancelledError."""
+        self._closed = True
         for end in tuple(self._at_close):
             end()
         if self._channel is not None:
@@ -91,7 +94,7 @@ class AsyncClient:
     ) -> list[list[Sentence] | KnivError]:
         """Annotate a few texts in one call: for each its sentences, or, as a value, why it failed."""
         request = _requests.annotate_text(texts, options)
-        response = await _invoke(self._stub().AnnotateText, request, timeout)
+        response = await self._invoke(self._stub().AnnotateText, request, timeout)
         return _conversion.to_results(response, len(request.inputs))
 
     async def models(self, *, timeout: float | None = _channel.DEFAULT_TIMEOUT_S) -> list[ModelInfo]:
@@ -99,7 +102,7 @@ class AsyncClient:
         found: list[ModelInfo] = []
         request = annotation_service_pb2.ListModelsRequest()
         while True:
-            response = await _invoke(self._stub().ListModels, request, timeout)
+            response = await self._invoke(self._stub().ListModels, request, timeout)
             found += map(_conversion.to_model, response.models)
             if not response.next_page_token:
                 return found
@@ -108,7 +111,7 @@ class AsyncClient:
     async def model(self, name: str | None = None, *, timeout: float | None = _channel.DEFAULT_TIMEOUT_S) -> ModelInfo:
         """What a model can do; the server's default model if no name is given."""
         request = annotation_service_pb2.GetModelRequest(name=name or "")
-        return _conversion.to_model((await _invoke(self._stub().GetModel, request, timeout)).model)
+        return _conversion.to_model((await self._invoke(self._stub().GetModel, request, timeout)).model)
 
     def stream(
         self,
@@ -124,10 +127,14 @@ class AsyncClient:
         ``reconnect`` says how the stream goes on if the connection breaks; with None it fails then.
         """
         configuration = _requests.stream_configuration(options)
-        open_call = self._stub().StreamAnnotations
-        return AsyncStream(open_call, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
+        return AsyncStream(self._open_stream, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
+
+    def _open_stream(self, requests: AsyncIterable[_requests.Request], timeout: float | None) -> Any:
+        return self._stub().StreamAnnotations(requests, timeout=timeout)
 
     def _stub(self) -> Any:
+        if self._closed:
+            raise CallCancelledError("the client was closed")
         # A channel belongs to the event loop that runs when it is made, and clients are often made before any runs.
         if self._channel is None:
             if self._credentials is None:
@@ -139,9 +146,15 @@ class AsyncClient:
             self._connected_stub = _channel.make_stub(self._channel, self._authorization)
         return self._connected_stub
 
-
-async def _invoke(method: Callable[..., Awaitable[_Response]], request: object, timeout: float | None) -> _Response:
-    try:
-        return await method(request, timeout=timeout)
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
+    async def _invoke(
+        self, method: Callable[..., Awaitable[_Response]], request: object, timeout: float | None
+    ) -> _Response:
+        try:
+            return await method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except asyncio.CancelledError as error:
+            # The call was, not this task: a task group would take the task for one that somebody gave up.
+            if self._closed and (task := asyncio.current_task()) is not None and not task.cancelling():
+                raise CallCancelledError("the client was closed") from error
+            raise

@@ -16,7 +16,7 @@ from kniv.client import _requests
 from kniv.client._aio_status import FinalStatus
 from kniv.client._annotation import ModelReference, Task
 from kniv.client._conversion import to_event
-from kniv.client._errors import CallCancelledError, DeadlineExceededError, KnivError, StreamClosedError
+from kniv.client._errors import CallCancelledError, DeadlineExceededError, KnivError, StreamClosedError, not_made
 from kniv.client._events import Event
 from kniv.client._exchange import Exchange, Taken
 from kniv.client._options import Predicates
@@ -235,8 +235,8 @@ class AsyncStream:
         requests = _Requests(lambda: self._wait(lambda: self._exchange.try_next_request(number)))
         try:
             call = self._open_call(requests, timeout=left)
-        except grpc.aio.UsageError as failure:
-            return CallCancelledError(str(failure))  # the client was closed
+        except Exception as failure:
+            return not_made(failure)  # if the client was closed, the stream has ended by now
         status = FinalStatus(call)
         try:
             async for response in call:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
 from kniv.client import _channel, _conversion, _requests
 from kniv.client._annotation import Sentence
 from kniv.client._credentials import BearerToken
-from kniv.client._errors import KnivError, from_rpc_error
+from kniv.client._errors import CallCancelledError, KnivError, from_rpc_error, not_made
 from kniv.client._exchange import DEFAULT_MAX_UNREAD_BYTES
 from kniv.client._model import ModelInfo
 from kniv.client._options import Options, Predicates, StreamOptions, TextInput
@@ -46,6 +46,7 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options=_channel.CHANNEL_OPTIONS)
         self._stub = _channel.make_stub(self._channel, authorization)
         self._at_close: set[Callable[[], None]] = set()
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +61,7 @@ class Client:
 
         It takes two seconds at most, even where the other end has stopped reading.
         """
+        self._closed = True
         for end in tuple(self._at_close):
             end()
         _channel.close(self._channel)
@@ -92,7 +94,7 @@ class Client:
     ) -> list[list[Sentence] | KnivError]:
         """Annotate a few texts in one call: for each its sentences, or, as a value, why it failed."""
         request = _requests.annotate_text(texts, options)
-        response = _invoke(self._stub.AnnotateText, request, timeout)
+        response = self._invoke(self._stub.AnnotateText, request, timeout)
         return _conversion.to_results(response, len(request.inputs))
 
     def models(self, *, timeout: float | None = _channel.DEFAULT_TIMEOUT_S) -> list[ModelInfo]:
@@ -100,7 +102,7 @@ class Client:
         found: list[ModelInfo] = []
         request = annotation_service_pb2.ListModelsRequest()
         while True:
-            response = _invoke(self._stub.ListModels, request, timeout)
+            response = self._invoke(self._stub.ListModels, request, timeout)
             found += map(_conversion.to_model, response.models)
             if not response.next_page_token:
                 return found
@@ -109,7 +111,7 @@ class Client:
     def model(self, name: str | None = None, *, timeout: float | None = _channel.DEFAULT_TIMEOUT_S) -> ModelInfo:
         """What a model can do; the server's default model if no name is given."""
         request = annotation_service_pb2.GetModelRequest(name=name or "")
-        return _conversion.to_model(_invoke(self._stub.GetModel, request, timeout).model)
+        return _conversion.to_model(self._invoke(self._stub.GetModel, request, timeout).model)
 
     def stream(
         self,
@@ -125,19 +127,24 @@ class Client:
         ``reconnect`` says how the stream goes on if the connection breaks; with None it fails then.
         """
         configuration = _requests.stream_configuration(options)
-        open_call = self._stub.StreamAnnotations
-        return Stream(open_call, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
+        return Stream(self._open_stream, configuration, max_unread_bytes, timeout, reconnect, self._at_close)
+
+    def _open_stream(self, requests: Iterator[_requests.Request], timeout: float | None) -> Any:
+        if self._closed:
+            raise CallCancelledError("the client was closed")
+        return self._stub.StreamAnnotations(requests, timeout=timeout)
 
     def _is_serving(self, service: str, timeout: float) -> bool:
         """Whether grpc.health.v1 says so; its messages are too small to depend on a package for them."""
-        name = service.encode()
-        request = b"\x0a" + bytes([len(name)]) + name if name else b""
+        # HealthCheckRequest has a text as its field 1, and so has GetModelRequest.
+        request = annotation_service_pb2.GetModelRequest(name=service).SerializeToString()
         check: Callable[..., bytes] = self._channel.unary_unary("/grpc.health.v1.Health/Check")
-        return _invoke(check, request, timeout) == b"\x08\x01"
+        return self._invoke(check, request, timeout) == b"\x08\x01"
 
-
-def _invoke(method: Callable[..., _Response], request: object, timeout: float | None) -> _Response:
-    try:
-        return method(request, timeout=timeout)
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
+    def _invoke(self, method: Callable[..., _Response], request: object, timeout: float | None) -> _Response:
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except ValueError as error:  # gRPC's, of a closed channel; or of a function that gives the token
+            raise (CallCancelledError("the client was closed") if self._closed else not_made(error)) from error

@@ -15,9 +15,14 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that :func:`connect` reads."""
     parser.add_argument("--target", help="host:port of the server (default: $KNIV_TARGET, else localhost:50051)")
     parser.add_argument("--tls", action="store_true", help="use TLS; any of the next three implies it")
-    parser.add_argument("--ca", metavar="FILE", help="PEM file with the server's authority (default: the public ones)")
-    parser.add_argument("--certificate", metavar="FILE", help="PEM file with the certificate to show the server")
-    parser.add_argument("--key", metavar="FILE", help="PEM file with its private key")
+    for name, about in {
+        "ca": "PEM file with the server's authority (default: $KNIV_CA, else the public ones)",
+        "certificate": "PEM file with the certificate to show the server (default: $KNIV_CERTIFICATE)",
+        "key": "PEM file with its private key (default: $KNIV_KEY)",
+    }.items():
+        parser.add_argument(
+            f"--{name}", metavar="FILE", help=about, default=os.environ.get(f"KNIV_{name.upper()}") or None
+        )
     parser.add_argument("--token-file", metavar="FILE", help="file with the bearer token (default: $KNIV_TOKEN)")
 
 

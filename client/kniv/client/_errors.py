@@ -151,9 +151,18 @@ def from_rpc_error(error: grpc.RpcError) -> KnivError:
     return _make(error.code().name, error.details() or "", status)
 
 
+def not_made(failure: Exception) -> KnivError:
+    """The error of a call that could not be made, as the function that gives the token failed, say."""
+    if isinstance(failure, KnivError):
+        return failure
+    error = KnivError(f"the call could not be made: {type(failure).__name__}: {failure}", code="UNKNOWN")
+    error.__cause__ = failure
+    return error
+
+
 def _make(code: str, message: str, status: status_pb2.Status) -> KnivError:
     kind = _BY_CODE.get(code, ServerError)
-    return kind(message or code, code=code, retry_after_s=_retry_after_s(status), reason=_reason(status))
+    return kind(message or code, code=code, retry_after_s=_retry_after_s(status), reason=reason_of(status))
 
 
 def _retry_after_s(status: status_pb2.Status) -> float | None:
@@ -165,7 +174,8 @@ def _retry_after_s(status: status_pb2.Status) -> float | None:
     return None
 
 
-def _reason(status: status_pb2.Status) -> str:
+def reason_of(status: status_pb2.Status) -> str:
+    """ErrorInfo's reason; "" if there is none."""
     for detail in status.details:
         if detail.type_url.endswith("/google.rpc.ErrorInfo"):
             # Its field 1 is a text, as LabelScore's is, whose other field has another wire type than ErrorInfo's.

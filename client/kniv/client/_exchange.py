@@ -60,6 +60,7 @@ class Exchange:
         self._configured: annotation_service_pb2.StreamConfigured | None = None
         self._consumer: object = None
         self._input_closed = False
+        self._dormant = False  # the last call has broken, and there is nothing to make another for
         self._ended = False
         self._error: KnivError | None = None
 
@@ -189,11 +190,19 @@ class Exchange:
         """Whether there is something to make another call for, or the stream is over."""
         if not self._ended and self._idle and self._input_closed:
             self.end(None)  # every item has ended; the server only had not said so yet
-        return self._ended or not self._idle
+        if self._idle and not self._ended:
+            self._dormant = True
+            return False
+        if self._dormant and self._backoff is not None:
+            self._dormant = False
+            self._backoff.wanted()
+        return True
 
     def end(self, error: KnivError | None) -> None:
         """The last call is over; the first end counts."""
         if not self._ended:
+            if self._ledger is not None:
+                self._put(self._ledger.returned())
             self._ended = True
             self._error = error
 

@@ -20,6 +20,7 @@ from kniv.client._records import (
     Step,
     failure,
     is_exact,
+    is_handed_back,
     key_of,
     size_of,
     stray_key,
@@ -56,6 +57,7 @@ class Ledger:
         self._log: deque[Step] = deque()
         self._strays: dict[Key, Step] = {}  # cancellations of what the stream has not had
         self._told: set[Key] = set()  # sent as context alone
+        self._returned: list[Response] = []  # of this connection, from the first item on that was handed back
         self._held = self._places = 0
 
     @property
@@ -79,7 +81,23 @@ class Ledger:
                 return self._take_cancellation(request)
 
     def receive(self, response: Response) -> Response | None:
-        """A response; what of it is news."""
+        """A response; what of it is news.
+
+        What a server that stops hands back without an answer is none: once the connection ends, it is sent again. In
+        a stream that is in order, neither is what comes after it.
+        """
+        if is_handed_back(response) or (self._ordered and self._returned):
+            self._returned.append(response)
+            return None
+        return self._received(response)
+
+    def returned(self) -> list[Response]:
+        """What was handed back, and will not be sent again: the stream is over."""
+        news = [self._received(response) for response in self._returned]
+        self._returned = []
+        return [response for response in news if response is not None]
+
+    def _received(self, response: Response) -> Response | None:
         kind = response.WhichOneof("message")
         reference: wire.ItemReference = getattr(response, kind or "completion").item
         key = key_of(reference)
@@ -100,6 +118,7 @@ class Ledger:
 
     def broke(self) -> None:
         """The connection is gone, and with it the documents that are not kept."""
+        self._returned = []
         for item in self._pending.values():
             item.lost = item.lost or not item.kept
 

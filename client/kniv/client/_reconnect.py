@@ -43,8 +43,9 @@ class Reconnect:
     """How a stream goes on when its connection breaks.
 
     It is opened again after a random time between 0 and a bound, which is ``initial_delay_s`` at first and is
-    multiplied by ``multiplier`` up to ``max_delay_s`` each time that nothing has come of it ("full jitter"), and no
-    earlier than the server asks for. After ``patience_s`` of that the stream fails with the last error.
+    multiplied by ``multiplier`` up to ``max_delay_s`` each time that nothing has come of it ("full jitter"). Where the
+    server asks for a time, the random one is added to it. After ``patience_s`` of that the stream fails with the last
+    error; time in which the stream has nothing to be opened for does not count.
 
     What has no answer yet is kept to be sent again, up to ``max_held_bytes``: beyond that, sending waits for answers.
     A document that is still being sent can have none; where there is no room for it, it is not kept, and fails with
@@ -88,8 +89,15 @@ class Backoff:
         """Something came of the stream: the next break is a new one."""
         self._since, self.failures = None, 0
 
+    def wanted(self) -> None:
+        """There is something to make a call for again, after a time without: patience begins with the next break."""
+        self._since = None
+
     def delay(self, pushback_s: float | None) -> float | None:
-        """Seconds to wait before the next attempt, at least ``pushback_s``; None to give up."""
+        """Seconds to wait before the next attempt, a random time after ``pushback_s``; None to give up.
+
+        Streams that were told the same time by one server would else come back all at once.
+        """
         policy, now = self._policy, self._clock()
         if self._since is None:
             self._since = now
@@ -100,7 +108,7 @@ class Backoff:
                 bound = policy.max_delay_s
                 break
         self.failures += 1
-        delay = max(self._draw() * bound, pushback_s or 0.0)
+        delay = (pushback_s or 0.0) + self._draw() * bound
         return delay if now + delay - self._since <= policy.patience_s else None
 
 

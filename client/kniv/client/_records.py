@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kniv.client._errors import reason_of
 from kniv.client._requests import Request
 from kniv.v1 import annotation_service_pb2 as wire
 from kniv.v1 import status_pb2
@@ -13,6 +14,7 @@ Key = tuple[str, str, int]
 """Kind, name and revision of an item."""
 _OVERHEAD = 256  # bytes of a message beside its content, roughly
 UNAVAILABLE = 14
+_HANDED_BACK = "STOPPING"  # ErrorInfo's reason: the server had no time left for it
 _ALREADY_EXISTS = 6
 
 
@@ -111,6 +113,11 @@ def key_of(reference: wire.ItemReference) -> Key | None:
 def is_exact(reference: wire.ItemReference) -> bool:
     """Whether the reference may be a sent item's own; that of a cancellation may lack the revision."""
     return reference.WhichOneof("item") == "document_id" or reference.HasField("revision")
+
+
+def is_handed_back(response: Response) -> bool:
+    """Whether an item has ended only because its server stops."""
+    return response.HasField("error") and response.error.item_ended and reason_of(response.error.error) == _HANDED_BACK
 
 
 def stray_key(reference: wire.ItemReference) -> Key:

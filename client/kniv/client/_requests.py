@@ -13,6 +13,7 @@ from kniv.client._options import Options, Predicates, StreamOptions, TextInput
 from kniv.v1 import annotation_pb2, annotation_service_pb2
 
 CHUNK_BYTES = 32 * 1024
+_LONGEST_NAME = 256  # characters
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -72,7 +73,7 @@ def turn(turn_id: str, text: str, *, speaker: str, partial: bool, revision: int,
     """A turn, in full."""
     return Request(
         turn=annotation_service_pb2.Turn(
-            turn_id=_text(turn_id, "turn_id"),
+            turn_id=_name(turn_id, "turn_id"),
             speaker=_text(speaker, "speaker"),
             text=_text(text, "text"),
             is_partial=partial,
@@ -85,7 +86,7 @@ def turn(turn_id: str, text: str, *, speaker: str, partial: bool, revision: int,
 def document_chunk(document_id: str, content: bytes, last: bool) -> Request:
     """A piece of a document."""
     chunk = annotation_service_pb2.DocumentChunk(
-        document_id=_text(document_id, "document_id"), content=content, last=last
+        document_id=_name(document_id, "document_id"), content=content, last=last
     )
     return Request(document_chunk=chunk)
 
@@ -93,14 +94,14 @@ def document_chunk(document_id: str, content: bytes, last: bool) -> Request:
 def turn_cancellation(turn_id: str, revision: int | None) -> Request:
     """Gives a turn up, or one revision of it."""
     item = annotation_service_pb2.ItemReference(
-        turn_id=_text(turn_id, "turn_id"), revision=None if revision is None else _whole(revision, "revision", _INT32)
+        turn_id=_name(turn_id, "turn_id"), revision=None if revision is None else _whole(revision, "revision", _INT32)
     )
     return Request(cancellation=annotation_service_pb2.Cancellation(item=item))
 
 
 def document_cancellation(document_id: str) -> Request:
     """Gives a document up."""
-    item = annotation_service_pb2.ItemReference(document_id=_text(document_id, "document_id"))
+    item = annotation_service_pb2.ItemReference(document_id=_name(document_id, "document_id"))
     return Request(cancellation=annotation_service_pb2.Cancellation(item=item))
 
 
@@ -156,6 +157,13 @@ def _text_input(entry: TextInput, field: str) -> annotation_service_pb2.TextInpu
         previous_text=None if previous is None else _text(previous, f"{field}.previous"),
         predicates=_spans(entry.predicates, f"{field}.predicates"),
     )
+
+
+def _name(value: str, field: str) -> str:
+    """A name as the server takes it: answers to a longer one would not name it."""
+    if len(_text(value, field)) > _LONGEST_NAME:
+        raise InvalidRequestError(f"{field}: longer than {_LONGEST_NAME} characters")
+    return value
 
 
 def _text(value: str, field: str) -> str:

@@ -14,7 +14,14 @@ import grpc
 from kniv.client import _requests
 from kniv.client._annotation import ModelReference, Task
 from kniv.client._conversion import to_event
-from kniv.client._errors import CallCancelledError, DeadlineExceededError, KnivError, StreamClosedError, from_rpc_error
+from kniv.client._errors import (
+    CallCancelledError,
+    DeadlineExceededError,
+    KnivError,
+    StreamClosedError,
+    from_rpc_error,
+    not_made,
+)
 from kniv.client._events import Event
 from kniv.client._exchange import Exchange
 from kniv.client._options import Predicates
@@ -220,8 +227,8 @@ class Stream:
             number = self._exchange.begin()
         try:
             call = self._open_call(self._write(number), timeout=left)
-        except ValueError as failure:
-            return CallCancelledError(str(failure))  # the client was closed
+        except Exception as failure:
+            return not_made(failure)  # if the client was closed, the stream has ended by now
         with self._changed:
             self._call = call
             if self._exchange.ended:

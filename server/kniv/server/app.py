@@ -201,8 +201,11 @@ def _cores() -> int:
 
 
 def _on_signals(stopping: asyncio.Event, forced: asyncio.Event) -> None:
+    """Let the first signal stop the server and the second hasten it; a stop for a hung run is no signal."""
+    coming = iter((stopping, forced))
+
     def heed() -> None:
-        (forced if stopping.is_set() else stopping).set()
+        next(coming, forced).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, heed)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kniv.server.graphs import int8, vnni
+from kniv.server.graphs import int8
 from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.pipeline import PASSES, optimise
 from kniv.training.calibrate import ranges
@@ -76,20 +75,6 @@ def test_products_tables_and_lstms_are_in_eight_bits(published: Source) -> None:
     assert not [name for name, dims in floats.items() if dims in ([64, 192], [64, 128], [128, 64])]
 
 
-@pytest.mark.parametrize("levels", [vnni.FULL, vnni.SAFE])
-def test_codes_stay_within_their_levels(published: Source, levels: int) -> None:
-    model = optimise(published.load(), calibrated, levels).model
-    read = {node.input[1] for node in everywhere(model) if node.op_type == "MatMulIntegerToFloat"}
-    read |= {name for node in everywhere(model) if node.op_type == "DynamicQuantizeLSTM" for name in node.input[1:3]}
-    stored = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in read]
-    assert len(stored) == len(read)
-    assert {int(np.abs(codes.astype(np.int64)).max()) for codes in stored} == {levels}
-
-
-def test_no_product_of_pairs_overflows_where_levels_are_safe() -> None:
-    assert 2 * 255 * vnni.SAFE <= 32767
-
-
 def test_what_has_no_range_stays_in_float(published: Source) -> None:
     graph = Graph(published.load())
     assert int8.observed(graph)
@@ -98,24 +83,6 @@ def test_what_has_no_range_stays_in_float(published: Source) -> None:
     assert "MatMulIntegerToFloat" not in kinds
     assert "LSTM" in kinds
     assert report.places == 0
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "levels"),
-    [
-        ("x86_64", "flags : sse avx2 avx512_vnni", vnni.FULL),
-        ("x86_64", "flags : sse avx2 avx_vnni", vnni.FULL),
-        ("x86_64", "flags : sse avx2 avx512f", vnni.SAFE),
-        ("aarch64", "Features : asimd", vnni.FULL),
-    ],
-)
-def test_levels_are_safe_where_products_would_saturate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, levels: int
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    assert vnni.native_levels(tmp_path / "absent") == (vnni.FULL if machine == "aarch64" else vnni.SAFE)
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-    assert vnni.native_levels(tmp_path / "cpuinfo") == levels
 
 
 def test_evened_channels_bring_answers_nearer() -> None:

@@ -54,7 +54,8 @@ def test_a_second_time_nothing_is_left_to_do(published: Source) -> None:
     model = optimise(published.load()).model
     before = model.SerializeToString(deterministic=True)
     report = optimise(model).report
-    assert [(entry.places, entry.note) for entry in report] == [(0, "the graph has been rewritten before")]
+    assert report[0].note == "the graph has been rewritten before"
+    assert not any(entry.places for entry in report)
     assert model.SerializeToString(deterministic=True) == before
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kniv.server.graphs.calibration import samples
 from kniv.server.graphs.ranges import Floats, Observer, Range, divisors, expected_error
-from kniv.server.graphs.vnni import FULL, SAFE
+from kniv.server.graphs.saturation import steps
 
 SEEDS = st.integers(0, 10**6)
 
@@ -29,11 +29,11 @@ def seen(values: Floats) -> Range:
     return observer.range()
 
 
-def rounded_error(values: Floats, weight: Floats, levels: int) -> float:
+def rounded_error(values: Floats, weight: Floats) -> float:
     """Mean squared error of a row of the product with both sides rounded, as the INT8 graph rounds them."""
     low, high = seen(values).ends()
     step = (high - low) / 255
-    scales = np.abs(weight).max(0) / levels
+    scales = steps(weight, axis=0)
     product = (np.rint(values / step) * step) @ (np.rint(weight / scales) * scales)
     return float(np.square(product - values @ weight).sum(1).mean())
 
@@ -56,29 +56,27 @@ def test_nothing_seen_is_an_error() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, large=st.integers(0, 4), levels=st.sampled_from([FULL, SAFE]))
-def test_expected_error_is_the_error_that_rounding_makes(seed: int, large: int, levels: int) -> None:
+@given(seed=SEEDS, large=st.integers(0, 4))
+def test_expected_error_is_the_error_that_rounding_makes(seed: int, large: int) -> None:
     values, weight = activation(seed, large), weights(seed)
-    assert rounded_error(values, weight, levels) == pytest.approx(
-        expected_error(seen(values), weight, levels), rel=0.25
-    )
+    assert rounded_error(values, weight) == pytest.approx(expected_error(seen(values), weight), rel=0.25)
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, large=st.integers(1, 4), levels=st.sampled_from([FULL, SAFE]))
-def test_divisors_keep_the_product_and_more_than_halve_its_error(seed: int, large: int, levels: int) -> None:
+@given(seed=SEEDS, large=st.integers(1, 4))
+def test_divisors_keep_the_product_and_more_than_halve_its_error(seed: int, large: int) -> None:
     values, weight = activation(seed, large), weights(seed)
-    found = divisors(seen(values), weight, levels)
+    found = divisors(seen(values), weight)
     assert found is not None
     assert (found > 0).all()
     even, scaled = values / found, weight * found[:, None]
     np.testing.assert_allclose(even @ scaled, values @ weight, rtol=1e-3, atol=1e-2)
-    assert rounded_error(even, scaled, levels) < 0.6 * rounded_error(values, weight, levels)
+    assert rounded_error(even, scaled) < 0.6 * rounded_error(values, weight)
 
 
 @given(seed=SEEDS)
 def test_channels_of_one_size_are_left_alone(seed: int) -> None:
-    assert divisors(seen(activation(seed)), weights(seed), SAFE) is None
+    assert divisors(seen(activation(seed)), weights(seed)) is None
 
 
 def test_zero_has_a_code_even_where_no_value_is_near() -> None:

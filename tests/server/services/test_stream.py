@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,6 +183,25 @@ def test_a_refused_document_stays_refused() -> None:
     about_e = [response for response in out if key(response.error.item)[1] == "e"]
     assert len(about_e) == 1 and not about_e[0].error.item_ended
     assert {response.completion.item.document_id for response in out if response.HasField("completion")} == {"d"}
+
+
+def test_a_refused_document_may_come_again_once_all_of_it_was_ignored() -> None:
+    again = [chunk("e", b"Once more.", True)]
+    first = [chunk("e", b"first half, ")]
+    for refused in ([*first, chunk("d", b"Two.", True), chunk("e", b"second.", True)], [*again, chunk("d", b"", True)]):
+        out, _ = served([chunk("d", b"One. "), *refused, *again, *again], ordered=True)
+        about_e = [response for response in out if response.HasField("error") and key(response.error.item)[1] == "e"]
+        codes = [response.error.error.code for response in about_e]
+        assert codes == [grpc.StatusCode.INVALID_ARGUMENT.value[0], grpc.StatusCode.ALREADY_EXISTS.value[0]]
+        ended = {response.completion.item.document_id for response in out if response.HasField("completion")}
+        assert ended == {"d", "e"}
+
+
+def test_a_cancelled_document_s_name_is_taken_once_all_of_it_was_ignored() -> None:
+    sent = [chunk("d", b"One. "), cancel(document_id="d"), chunk("d", b"Two."), chunk("d", b"", True), chunk("d", b"")]
+    out, _ = served(sent, ordered=False)
+    (error,) = [response.error for response in out if response.HasField("error")]
+    assert error.error.code == grpc.StatusCode.ALREADY_EXISTS.value[0]
 
 
 def test_a_failed_document_does_not_hold_up_an_ordered_stream() -> None:

@@ -38,12 +38,13 @@ class Model:
 
     def __init__(self) -> None:
         self.asked: list[Ask] = []
-        self.busy = self.most_busy = 0
+        self.busy = self.most_busy = self.most_tasks = 0
 
     async def annotate(self, sentence: Sentence, index: int, ask: Ask) -> SentenceAnnotation:
         self.asked.append(ask)
         self.busy += 1
         self.most_busy = max(self.busy, self.most_busy)
+        self.most_tasks = max(len(asyncio.all_tasks()), self.most_tasks)
         try:
             await asyncio.sleep(0)
         finally:
@@ -68,7 +69,7 @@ def answered(model: Model, *messages: calls.TextInput, unit: Unit = Unit.CODE_PO
         version = SimpleNamespace(model="m", number=1)
         lease: Any = SimpleNamespace(version=version, variant="v", annotator=model)
         options = Options("", 0, "", frozenset(), unit, 1)
-        texts = Texts(options, lease, Urgency(), asyncio.Semaphore(2))
+        texts = Texts(options, lease, Urgency(), asyncio.Semaphore(2), 2)
         found = await together(texts.answer(message, place) for place, message in enumerate(messages))
         for result, timings in found:
             assert len(timings) == len(result.annotation.sentences)
@@ -118,7 +119,7 @@ def test_a_call_that_would_be_refused_is_refused_before_anything_is_done_for_it(
         CALL.set(Noting())
         lease: Any = SimpleNamespace(version=SimpleNamespace(model="m", number=1), variant="v", check=check)
         urgency = Urgency(deadline=5.0)
-        call = Texts(Options("", 0, "", frozenset(), Unit.CODE_POINT, 1), lease, urgency, asyncio.Semaphore(2))
+        call = Texts(Options("", 0, "", frozenset(), Unit.CODE_POINT, 1), lease, urgency, asyncio.Semaphore(2), 2)
         call.check([calls.TextInput(text=text) for text in ("", " \t")])
         assert not asked, "nothing is to be run"
         with pytest.raises(OverloadedError):
@@ -141,6 +142,13 @@ def test_what_is_over_the_calls_share_waits_for_room() -> None:
     model = Model()
     answered(model, calls.TextInput(text="One.\n\nTwo.\n\nThree."))
     assert [ask.urgency.patient for ask in model.asked] == [False, False, True]
+
+
+def test_a_text_of_many_sentences_has_no_more_tasks_than_may_be_in_flight() -> None:
+    model = Model()
+    (result,) = answered(model, calls.TextInput(text="\n\n".join(["One."] * 500)))
+    assert len(result.annotation.sentences) == 500
+    assert model.most_tasks <= 4
 
 
 def test_an_empty_previous_text_gives_no_context() -> None:

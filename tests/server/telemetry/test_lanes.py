@@ -51,6 +51,7 @@ def test_counts_are_sums_and_every_traced_item_is_linked(batches: list[tuple]) -
                 pool="cpu",
                 outputs=(),
                 rows=len(rows),
+                answered=len(rows) - min(failed, len(rows)),
                 failed=min(failed, len(rows)),
                 tokens=tokens,
                 padded_tokens=tokens + padding,

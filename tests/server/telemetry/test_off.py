@@ -10,7 +10,7 @@ from kniv.server.telemetry.telemetry import telemetry_of
 
 
 def test_telemetry_that_is_off_puts_itself_before_nothing() -> None:
-    telemetry = telemetry_of(TelemetrySettings())
+    telemetry = telemetry_of(TelemetrySettings(log_format="text"))
     assert not telemetry.interceptors
     assert telemetry.sampling is None
     assert telemetry.observer("m", 1, "v") is None

@@ -32,9 +32,7 @@ def quantise(source: Path, target: Path, recipe: Recipe = "rowwise", feeds: Sequ
     """Write an INT8 copy of the FP32 graph ``source`` to ``target``.
 
     Args:
-        recipe: ``fixed`` runs all graph passes (docs/performance.md) and gives activations ranges found on ``feeds``;
-            its weights have as many levels as the CPU of this machine adds without saturation, so it is made for
-            machines like this one.
+        recipe: ``fixed`` runs all graph passes (docs/performance.md) and gives activations ranges found on ``feeds``.
             ``rowwise`` quantises the constant side of matrix products to int8 with a scale a
             column, their other side to uint8 with a scale a row at run time, and embedding tables
             to int8 with a scale a row; LSTM weights are stored as FP16 and computed in FP32.

@@ -2,7 +2,8 @@
 
 Dynamic quantisation scales an activation by the largest value of the whole batch, so a sentence's answer moves with its
 company. Here every activation has one range, found on sample text and written into the graph: uint8 with one scale a
-tensor, met by int8 weights with a scale a column (``com.microsoft.MatMulIntegerToFloat``).
+tensor, met by int8 weights with a scale a column (``com.microsoft.MatMulIntegerToFloat``), which suit every CPU:
+see :mod:`kniv.server.graphs.saturation`.
 
 Channels of very different sizes are evened out first, by a division whose inverse stands in the weights: see
 :mod:`kniv.server.graphs.ranges`.
@@ -20,13 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from kniv.server.graphs.divide import divided
 from kniv.server.graphs.graph import CONTRIB, Array, Graph, attribute
 from kniv.server.graphs.ranges import Floats, Range, divisors
 from kniv.server.graphs.report import PassReport
-from kniv.server.graphs.vnni import FULL
+from kniv.server.graphs.saturation import LEVELS, steps
 
 NAME = "int8"
 MIN_COLUMNS = 64  # narrower products (the heads' last layers) stay in float: they cost little and decide
@@ -41,22 +42,21 @@ def observed(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(products + layers))
 
 
-def quantise(graph: Graph, ranges: Mapping[str, Range], levels: int = FULL, *, smooth: bool = True) -> PassReport:
+def quantise(graph: Graph, ranges: Mapping[str, Range], *, smooth: bool = True) -> PassReport:
     """Rewrite products, embedding tables and LSTMs.
 
     Args:
         graph: the graph, before its heads are put into branches.
         ranges: what the activations that :func:`observed` names were seen to be; one that is absent stays in float.
-        levels: ``vnni.FULL``, or ``vnni.SAFE`` for CPUs without VNNI.
         smooth: even out channels of very different sizes.
     """
-    writer = _Writer(graph, ranges, levels, smooth)
+    writer = _Writer(graph, ranges, smooth)
     places = 0
     for node in list(graph.nodes):
         weight = _weight(graph, node)
         if weight is not None and node.input[0] in ranges:
             writer.product(node, weight)
-        elif node.op_type == "LSTM" and node.input[0] in ranges:
+        elif node.op_type == "LSTM" and node.input[0] in ranges and _packable(graph, node):
             writer.lstm(node)
         elif node.op_type == "Gather" and _is_table(graph, node):
             writer.table(node)
@@ -64,7 +64,7 @@ def quantise(graph: Graph, ranges: Mapping[str, Range], levels: int = FULL, *, s
             continue
         places += 1
     graph.prune()
-    return PassReport(NAME, places, f"{places} products, tables and LSTMs in eight bits, weights of {levels} levels")
+    return PassReport(NAME, places, f"{places} products, tables and LSTMs in eight bits")
 
 
 def _weight(graph: Graph, node: onnx.NodeProto) -> Floats | None:
@@ -75,7 +75,8 @@ def _weight(graph: Graph, node: onnx.NodeProto) -> Floats | None:
     turned = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
     if len(dims) != 2 or dims[0 if turned else 1] < MIN_COLUMNS:
         return None
-    if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "transA", 0)):
+    scaled = any(attribute(node, name, 1.0) != 1 for name in ("alpha", "beta"))
+    if node.op_type == "Gemm" and (scaled or attribute(node, "transA", 0)):
         return None
     value = graph.value(node.input[1])
     return None if value is None else (value.T if turned else value)
@@ -88,8 +89,19 @@ def _is_table(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _packable(graph: Graph, node: onnx.NodeProto) -> bool:
-    plain = attribute(node, "direction", b"forward") == b"bidirectional" and not attribute(node, "activations")
+    plain = attribute(node, "direction", b"forward") == b"bidirectional"
+    plain = plain and not any(attribute(node, name) for name in ("activations", "clip", "input_forget", "layout"))
+    plain = plain and all(_is_zero(graph, name) for name in node.input[5:])  # where it begins, and peepholes
     return plain and all(name in graph.weights for name in node.input[1:4]) and _back(graph, node) is not None
+
+
+def _is_zero(graph: Graph, name: str) -> bool:
+    """Whether an input is absent, or zero whatever its size."""
+    value, maker = graph.value(name), graph.producer(name)
+    if value is None and maker is not None and maker.op_type == "ConstantOfShape":
+        filled = attribute(maker, "value")
+        value = np.zeros(1) if filled is None else numpy_helper.to_array(filled)
+    return not name or (value is not None and not value.any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +126,8 @@ def _back(graph: Graph, node: onnx.NodeProto) -> _Back | None:
 
 
 class _Writer:
-    def __init__(self, graph: Graph, ranges: Mapping[str, Range], levels: int, smooth: bool) -> None:
-        self.graph, self.ranges, self.levels = graph, ranges, levels
+    def __init__(self, graph: Graph, ranges: Mapping[str, Range], smooth: bool) -> None:
+        self.graph, self.ranges = graph, ranges
         self.quantised: dict[str, tuple[str, str, str]] = {}
         self.divisors: dict[str, Floats] = {}
         self.even: set[str] = set()  # activations that come divided
@@ -135,7 +147,7 @@ class _Writer:
             if weight is not None and node.input[0] in self.ranges and node.input[0] not in states:
                 read.setdefault(node.input[0], []).append(weight)
         for name, weights in read.items():
-            found = divisors(self.ranges[name], np.concatenate(weights, axis=1), self.levels)
+            found = divisors(self.ranges[name], np.concatenate(weights, axis=1))
             if found is not None:
                 self.divisors[name] = found
         awaited = {id(node) for node in self.graph.nodes if _weight(self.graph, node) is not None}
@@ -147,7 +159,7 @@ class _Writer:
         graph, name = self.graph, node.output[0]
         if node.input[0] in self.divisors:
             weight = weight * self.divisors[node.input[0]][:, None]
-        codes, scales = _codes(weight, self.levels, axis=0)
+        codes, scales = _codes(weight, steps(weight, axis=0))
         rows, scale, zero = self._activation(node.input[0])
         bias, last = "", name
         if node.op_type == "Gemm" and len(node.input) > 2:
@@ -159,12 +171,13 @@ class _Writer:
         graph.redirect(last, made)
 
     def _bias(self, node: onnx.NodeProto) -> tuple[str, str] | None:
+        columns = self.graph.weights[node.input[1]].dims[1:]
         readers = self.graph.readers(node.output[0])
         if len(readers) != 1 or readers[0].op_type != "Add" or node.output[0] in self.graph.outputs:
             return None
         for name in readers[0].input:
             tensor = self.graph.weights.get(name)
-            if tensor is not None and len(tensor.dims) == 1:
+            if tensor is not None and tensor.dims == columns:
                 return name, readers[0].output[0]
         return None
 
@@ -189,7 +202,8 @@ class _Writer:
         graph, name = self.graph, node.output[0]
         value = graph.value(node.input[0])
         assert value is not None
-        codes, scales = _codes(value, FULL, axis=1)
+        top = np.abs(value).max(axis=1, keepdims=True)  # it is looked up, and multiplied by nothing
+        codes, scales = _codes(value, np.where(top > 0, top / LEVELS, 1).astype(np.float32))
         index = graph.producer(node.input[1])
         listed = None if index is None or index.op_type != "Slice" else graph.weights.get(index.input[0])
         by_row = listed is not None and len(listed.dims) == 1  # a vector picks rows: each has a scale of its own
@@ -212,7 +226,7 @@ class _Writer:
         assert back is not None
         inputs, recurrent, bias = (self._value(place) for place in node.input[1:4])
         inputs, recurrent, bias = _with_pins(inputs, recurrent, bias, hidden)
-        packed = [_packed(part, self.levels) for part in (inputs, recurrent)]
+        packed = [_packed(part) for part in (inputs, recurrent)]
         ends = [
             graph.weight(f"{name}_{side}", np.array(end, np.float32)) for side, end in (("low", low), ("high", high))
         ]
@@ -268,16 +282,14 @@ def _with_pins(inputs: Array, recurrent: Array, bias: Array, hidden: int) -> tup
     return wide_inputs.reshape(2, 4 * size, -1), wide_recurrent.reshape(2, 4 * size, size), wide_bias.reshape(2, -1)
 
 
-def _packed(weight: Array, levels: int) -> tuple[Array, Floats]:
+def _packed(weight: Array) -> tuple[Array, Floats]:
     """int8 codes [2, D, 4 h] and scales [2, 4 h]."""
-    codes, scales = _codes(weight, levels, axis=2)
+    codes, scales = _codes(weight, steps(weight, axis=2))
     return codes.transpose(0, 2, 1), scales[..., 0]
 
 
-def _codes(values: Array, levels: int, axis: int) -> tuple[NDArray[np.int8], Floats]:
-    """Symmetric codes in [-levels, levels] and the scales (kept axis) that undo them."""
-    top = np.abs(values).max(axis=axis, keepdims=True)
-    scales = np.where(top > 0, top / levels, 1).astype(np.float32)
+def _codes(values: Array, scales: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Symmetric codes in [-127, 127], and the scales that undo them."""
     return np.rint(values / scales).astype(np.int8), scales
 
 

@@ -20,16 +20,15 @@ from kniv.server.graphs import (
     opset,
     products,
     relations,
+    saturation,
     sizes,
     tasks,
 )
-from kniv.server.graphs import levels as lower
 from kniv.server.graphs.contract import TASKS_INPUT
 from kniv.server.graphs.files import write_model
 from kniv.server.graphs.graph import Graph
 from kniv.server.graphs.ranges import Range
 from kniv.server.graphs.report import PassReport
-from kniv.server.graphs.vnni import SAFE, native_levels
 
 Pass = Callable[[Graph], PassReport]
 Calibrate = Callable[[onnx.ModelProto, tuple[str, ...]], Mapping[str, Range]]
@@ -38,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     opset.apply,
     constants.apply,
     products.apply,
+    saturation.apply,
     lengths.apply,
     masks.apply,
     attention.apply,
@@ -64,7 +64,6 @@ class Optimised:
 def optimise(
     model: onnx.ModelProto,
     calibrate: Calibrate | None = None,
-    levels: int | None = None,
     passes: tuple[Pass, ...] = PASSES,
     halve: bool = False,
 ) -> Optimised:
@@ -75,25 +74,26 @@ def optimise(
         calibrate: gives the ranges of activations for an INT8 graph: it gets the float model with the named activations
             among its outputs, and returns the lowest and highest value of each on text of the kind to be served.
             Without it the graph stays in float.
-        levels: weight levels of an INT8 graph, see :mod:`~kniv.server.graphs.vnni`; those of this machine's CPU if not
-            given.
         passes: what to run before quantising and putting the heads into branches.
         halve: put a float graph into half precision, for GPUs.
     """
-    levels = native_levels() if levels is None else levels
     graph = Graph(model)
-    report = [lower.apply(graph)] if levels == SAFE else []
     if TASKS_INPUT in graph.inputs:
-        report.append(PassReport("all", 0, "the graph has been rewritten before"))
-        return Optimised(model, tuple(report))
-    report += [step(graph) for step in passes]
+        fitted = saturation.apply(graph)  # which earlier ones of us did not see to
+        if fitted.places:
+            graph.close()
+        return Optimised(model, (PassReport("all", 0, "the graph has been rewritten before"), fitted))
+    report = [step(graph) for step in passes]
     if calibrate is not None:
         names = int8.observed(graph)
-        graph.close()
-        ranges = calibrate(_looked_into(model, names), names)
-        del model.graph.output[-len(names) :]
-        graph = Graph(model)
-        report.append(int8.quantise(graph, ranges, levels))
+        if names:
+            graph.close()
+            ranges = calibrate(_looked_into(model, names), names)
+            del model.graph.output[-len(names) :]
+            graph = Graph(model)
+            report.append(int8.quantise(graph, ranges))
+        else:
+            report.append(PassReport(int8.NAME, 0, "no product or LSTM in float"))
     if halve:
         report.append(half.apply(graph))
     report.append(tasks.apply(graph))
@@ -102,10 +102,10 @@ def optimise(
 
 
 def optimise_file(
-    source: Path, target: Path, calibrate: Calibrate | None = None, levels: int | None = None, halve: bool = False
+    source: Path, target: Path, calibrate: Calibrate | None = None, halve: bool = False
 ) -> tuple[PassReport, ...]:
     """Rewrite the graph of one file into another; see :func:`optimise`. Takes about twice the file's size of memory."""
-    done = optimise(onnx.load(source), calibrate, levels, halve=halve)
+    done = optimise(onnx.load(source), calibrate, halve=halve)
     write_model(done.model, target)
     return done.report
 

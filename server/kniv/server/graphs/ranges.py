@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kniv.server.graphs.saturation import steps
+
 _STRENGTHS = (0.25, 0.375, 0.5, 0.625, 0.75)  # how much of a channel's size moves into the weights
 _WORTH = 0.75  # smoothing must bring a product's expected squared error below this share
 
@@ -71,38 +73,37 @@ class Observer:
         return Range(self._low, self._high, (self._squares / self._count).astype(np.float32))
 
 
-def divisors(seen: Range, weight: Floats, levels: int) -> Floats | None:
+def divisors(seen: Range, weight: Floats) -> Floats | None:
     """What to divide an activation's channels by before it is rounded.
 
     Args:
         seen: the activation.
         weight: what it is multiplied by, [K, N].
-        levels: of the weight's codes.
 
     Returns:
         Divisors [K], powers of ``max |x_k| / max |w_k|``; None where they would gain too little.
     """
     size = np.maximum(np.maximum(np.abs(seen.low), np.abs(seen.high)), 1e-5)
     rows = np.maximum(np.abs(weight).max(1), 1e-5)
-    plain = expected_error(seen, weight, levels)
+    plain = expected_error(seen, weight)
     best, least = None, _WORTH * plain
     for strength in _STRENGTHS:
         tried = (size**strength / rows ** (1 - strength)).astype(np.float32)
         tried /= np.exp(np.log(tried).mean())
-        error = expected_error(seen.over(tried), weight * tried[:, None], levels)
+        error = expected_error(seen.over(tried), weight * tried[:, None])
         if error < least:
             best, least = tried, error
     return best
 
 
-def expected_error(seen: Range, weight: Floats, levels: int) -> float:
+def expected_error(seen: Range, weight: Floats) -> float:
     """Expected squared error of one row of a product whose two sides are rounded, summed over its columns.
 
     Rounding to steps of d errs by d^2 / 12 in the mean (uniform errors, independent of each other).
     """
     low, high = seen.ends()
     step = (high - low) / 255
-    columns = np.abs(weight).max(0) / levels
+    columns = steps(weight, axis=0)
     of_activation = step**2 * float(np.square(weight).sum(dtype=np.float64))
     of_weight = float(seen.power.sum(dtype=np.float64)) * float(np.square(columns).sum(dtype=np.float64))
     return (of_activation + of_weight) / 12

@@ -156,8 +156,8 @@ class ModelControl:
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def _load(self, name: str, override: str | None) -> None:
-        folder = await asyncio.to_thread(find, self.root, name)
         async with self._lock(name):
+            folder = await asyncio.to_thread(find, self.root, name)  # as it is once it is this load's turn
             entries = self.catalogue.models.setdefault(name, {})
             try:
                 config = await asyncio.to_thread(self._configured, folder, override)
@@ -203,6 +203,7 @@ class ModelControl:
         try:
             opened = await asyncio.to_thread(open_version, files, config, self._threads)
             await asyncio.to_thread(settle, opened, self._options.slots, self._options.limits)
+            loaded = LoadedVersion(opened, self._options)
         except Exception as error:  # whatever a broken model or a full memory brings forth, the others go on
             failure = error
             if not isinstance(failure, RepositoryError):
@@ -213,7 +214,7 @@ class ModelControl:
                 entry.state = State.UNAVAILABLE
                 self.catalogue.changes.tell()
             return failure
-        before, entry.loaded = entry.loaded, LoadedVersion(opened, self._options)
+        before, entry.loaded = entry.loaded, loaded
         entry.state, entry.reason = State.READY, ""
         self.catalogue.changes.tell()
         log.info("model %s version %d is ready: %s", files.model, files.version, ", ".join(opened.variants))

@@ -63,6 +63,8 @@ async def poll(control: ModelControl, poller: Poller, seconds: float) -> None:
                 await control.refresh(name)
         except RepositoryError as error:
             log.warning("the repository cannot be polled: %s", error)
+        except Exception:  # no threads or no memory, say: what serves goes on
+            log.exception("the repository could not be looked at; that is tried again")
 
 
 def _look(root: Path) -> dict[str, Snapshot]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from operator import itemgetter
 from time import monotonic, perf_counter
 from typing import Protocol, TypeAlias, TypeVar
@@ -151,9 +153,8 @@ class Annotator:
         windows = self._encoder.windows([text[word.start : word.end] for word in found])
         if Task.DIALOG_ACT not in ask.tasks:
             return _Rows(found, windows, shared=False, act=None)
-        act = self._encoder.pair(ask.previous, text)
-        # Without a turn before it, a sentence mostly is the same subwords for its words and for its act.
-        if len(windows) == 1 and self._outputs(ask) and np.array_equal(act, windows[0].ids):
+        act = self._encoder.act(ask.previous, text, windows)
+        if len(windows) == 1 and self._outputs(ask) and act is windows[0].ids:
             return _Rows(found, windows, shared=True, act=None)
         return _Rows(found, windows, shared=False, act=act)
 
@@ -263,8 +264,8 @@ class Annotator:
 def _predicates(start: int, found: Sequence[Word], tags: _Tags, ask: Ask) -> list[int]:
     """Tokens to find frames for: the caller's, or every word tagged VERB."""
     if ask.predicates is not None:
-        places = [at - start for at in ask.predicates]
-        return [index for index, word in enumerate(found) if any(word.start <= at < word.end for at in places)]
+        places = [*sorted(at - start for at in ask.predicates), inf]
+        return [index for index, word in enumerate(found) if places[bisect_left(places, word.start)] < word.end]
     assert tags.pos is not None
     return [index for index, tag in enumerate(tags.pos) if tag == "VERB"]
 

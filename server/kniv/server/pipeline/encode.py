@@ -96,6 +96,19 @@ class Encoder:
             begin = min(max(begin + 1, half), end)
         return windows
 
+    def act(self, previous: str | None, text: str, windows: Sequence[Window]) -> Ints:
+        """Ids [S] of the row that a sentence's dialog act is read from.
+
+        With a turn before it that is their pair. Without one it is the row of its own words, which other layers are
+        read from too, as in the published quick start: see ADR 6.
+
+        Args:
+            previous: the turn before, None if there is none.
+            text: of the sentence.
+            windows: of its words.
+        """
+        return self.pair(previous, text) if previous is not None or not windows else windows[0].ids
+
     def pair(self, previous: str | None, text: str) -> Ints:
         """Ids [S] of ``tokenizer(previous, text)``: the end of the previous turn and the start of this one."""
         ids = self._subwords(text)

@@ -21,7 +21,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import time
 
-from kniv.server.graphs.vnni import native_levels
 from kniv.server.repository.layout import CACHE
 
 log = logging.getLogger(__name__)
@@ -189,11 +188,11 @@ def _digest(path: Path) -> str:
 
 @cache
 def _code() -> str:
-    """The passes' own text, and what they ask of the CPU: a change of any makes all entries stale.
+    """The passes' own text: a change of it makes all entries stale.
 
     So there is no number that one could forget to raise.
     """
-    found = hashlib.sha256(f"{version('onnx')} {native_levels()}".encode())
+    found = hashlib.sha256(version("onnx").encode())
     for entry in sorted(files("kniv.server.graphs").iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".py"):
             found.update(entry.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_DECAY = 0.98  # a batch counts half after 34 more
+_DECAY = 0.993  # a new row counts half after a hundred more
 _PRIOR_SECONDS, _PRIOR_ROWS = 0.01, 1.0  # before anything has run
 _PACE_WEIGHT = 0.05
 
@@ -34,6 +34,8 @@ class Effort:
             rows: its rows.
             new: those of them that were new.
         """
-        self._seconds = _DECAY * self._seconds + seconds
-        self._rows = max(_DECAY * self._rows + new, 1e-3)
+        # By new rows, not by batches: where many follow from each, their seconds would stand beside fewer and fewer.
+        kept = _DECAY**new
+        self._seconds = kept * self._seconds + seconds
+        self._rows = kept * self._rows + new
         self.pace += _PACE_WEIGHT * (seconds / rows - self.pace)

@@ -235,7 +235,7 @@ class Scheduler:
         for entry in (*good, *failed, *stranded):
             self._end(entry)
         self._forget_if_over(lane)
-        return Completion(_ids(good), _ids(failed), _ids(stranded))
+        return Completion(_ids(good), _ids(failed), _ids(stranded), len(bad))
 
     def _expire(self, now: float) -> Expire | None:
         ended: list[tuple[int, Drop]] = []

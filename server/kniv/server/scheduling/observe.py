@@ -18,7 +18,7 @@ class BatchReport:
         pool: where.
         outputs: of the graph that were asked for.
         rows: number of rows.
-        failed: how many of them have no answer from it.
+        answered, failed: how many of them have an answer from it, and have none though they are wanted.
         tokens: their subwords.
         padded_tokens: with padding.
         times: what it took.
@@ -32,6 +32,7 @@ class BatchReport:
     pool: str
     outputs: tuple[str, ...]
     rows: int
+    answered: int
     failed: int
     tokens: int
     padded_tokens: int

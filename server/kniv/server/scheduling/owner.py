@@ -41,6 +41,7 @@ class _Ended:
         result: what came out.
         answered: by place, the rows whose answers are to be read from it.
         failed: rows that have ended otherwise, and what they fail with.
+        unanswered: number of rows that are wanted and have no answer, those that will be run again included.
         returned: whether it was taken to hang.
     """
 
@@ -48,6 +49,7 @@ class _Ended:
     result: Executed
     answered: dict[int, Pending[Any]]
     failed: list[tuple[Pending[Any], Exception]]
+    unanswered: int
     returned: bool
 
 
@@ -200,7 +202,8 @@ class Owner:
             answered = {places[number]: self._rows.pop(number) for number in rows.answered}
             failed = [(self._rows.pop(number), result.failures[places[number]]) for number in rows.failed]
             lost = [(self._rows.pop(number), stranded()) for number in rows.stranded]
-            ended = _Ended(run, result, answered, [*failed, *lost], self._scheduler.hung < hung)
+            returned = self._scheduler.hung < hung
+            ended = _Ended(run, result, answered, [*failed, *lost], rows.unanswered, returned)
             begun, wake = self._decide()
             sooner, self._looks_at = wake < self._looks_at, min(wake, self._looks_at)
         if sooner:  # a slot is kept free until then; the answers may take longer to read
@@ -253,7 +256,7 @@ class Owner:
             self._changed()
         self._wake()
         unreadable = sum(isinstance(answer, Exception) for answer in answers.values())
-        run.lane.observer.ran(run.report(len(ended.result.failures) + unreadable, times))
+        run.lane.observer.ran(run.report(len(answers) - unreadable, ended.unanswered + unreadable, times))
 
     def _unable(self, run: Run, error: Exception) -> None:
         """A batch was refused a thread."""

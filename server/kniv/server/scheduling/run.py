@@ -69,7 +69,7 @@ class Run:
         if self.switch is not None:
             self.switch.terminate = True
 
-    def report(self, failures: int, times: BatchTimes) -> BatchReport:
+    def report(self, answered: int, failed: int, times: BatchTimes) -> BatchReport:
         """What is told of it once its answers are read."""
         rows = self.rows
         return BatchReport(
@@ -77,7 +77,8 @@ class Run:
             pool=self.pool,
             outputs=rows[0].row.outputs,
             rows=len(rows),
-            failed=failures,
+            answered=answered,
+            failed=failed,
             tokens=sum(len(pending.row.ids) for pending in rows),
             padded_tokens=self.batch.length * len(rows),
             times=times,

@@ -169,8 +169,10 @@ class Completion:
         answered: ids of rows that end with their answer.
         failed: ids of rows that end as failed: they were run alone and failed.
         stranded: ids of rows that would be run again, but that can run nowhere any more, and have ended.
+        unanswered: how many rows that are wanted have no answer, those that will be run again included.
     """
 
     answered: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
     stranded: tuple[int, ...] = ()
+    unanswered: int = 0

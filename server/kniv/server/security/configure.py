@@ -104,7 +104,7 @@ def channel_options(settings: SecuritySettings) -> list[tuple[str, int]]:
 
 def warn_of_openness(settings: SecuritySettings, host: str) -> None:
     """Say plainly what is open to others than this machine's users."""
-    if _is_loopback(host):
+    if is_loopback(host):
         return
     if settings.tls_certificate is None:
         log.warning(
@@ -121,7 +121,8 @@ def warn_of_openness(settings: SecuritySettings, host: str) -> None:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone, as far as it tells by itself."""
     if host == "localhost":
         return True
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from kniv.server.security.caller import Bounds, Caller
 
 _CALLS_RETRY = 1.0  # seconds; when one of the calls will end is not known
 _KEPT = 1024  # callers, from which on those that use nothing are looked for
+_TOLD_AGAIN = 60.0  # seconds after which a refusal for the same reason is news again
 _MESSAGES, _BYTES = "caller_message_rate", "caller_byte_rate"
 
 
@@ -27,6 +29,7 @@ class Quota:
 
     def __init__(self, bounds: Bounds, burst_seconds: float, clock: Callable[[], float]) -> None:
         self._burst, self._clock, self._calls = burst_seconds, clock, 0
+        self._told: dict[str, float] = {}
         self.bound(bounds)
 
     def bound(self, bounds: Bounds) -> None:
@@ -79,6 +82,14 @@ class Quota:
             if (wait := bucket.wait(self._clock())) > 0:
                 raise OverloadedError(why, wait)
         self.spend(size)
+
+    def news(self, why: str) -> bool:
+        """Whether a refusal is worth a line in the log: the last for this reason is a minute past."""
+        now = self._clock()
+        if now < self._told.get(why, -math.inf) + _TOLD_AGAIN:
+            return False
+        self._told[why] = now
+        return True
 
     async def pace(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Wait until the caller may send another message."""

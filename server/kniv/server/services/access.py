@@ -13,13 +13,13 @@ import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from kniv.server.errors import DeniedError, NotAllowedError, ServeError
+from kniv.server.errors import DeniedError, NotAllowedError, OverloadedError, ServeError
 from kniv.server.security.authenticate import Authenticator, Evidence, address_of
 from kniv.server.security.caller import Bounds, Caller, Grant, Proof
 from kniv.server.security.quotas import Quota, Quotas
 from kniv.server.security.standing import Standing, Vigil
 from kniv.server.services.handler import Handler, behaviour, replaced
-from kniv.server.services.status import abort
+from kniv.server.services.status import abort, cause_of
 
 log = logging.getLogger(__name__)
 
@@ -114,12 +114,19 @@ class Access(grpc.aio.ServerInterceptor):
         inner, streams = behaviour(handler), bool(handler.request_streaming)
 
         async def guarded(request: Any, context: _Context) -> Any:
+            evidence = _evidence(context)
             try:
-                evidence = _evidence(context)
                 visit = self._let_in(evidence, grant, method, streams)
-                with visit.quota.call(), self._vigil.over(visit.standing, lambda: self._judge(evidence, grant, method)):
-                    _VISIT.set(visit)  # for the task of this one call, so that it need not be undone
-                    return await inner(request, context)
+                try:
+                    with (
+                        visit.quota.call(),
+                        self._vigil.over(visit.standing, lambda: self._judge(evidence, grant, method)),
+                    ):
+                        _VISIT.set(visit)  # for the task of this one call, so that it need not be undone
+                        return await inner(request, context)
+                except (OverloadedError, grpc.aio.AbortError) as ended:
+                    _tell_of_bound(visit, evidence, method, cause_of(ended))
+                    raise
             except ServeError as error:
                 await abort(context, error)
 
@@ -160,6 +167,12 @@ class Access(grpc.aio.ServerInterceptor):
         visit = Visit(caller, self._quotas.key(caller), self._quotas.of(caller), self._elsewhere, standing)
         visit.require(grant)
         return visit
+
+
+def _tell_of_bound(visit: Visit, evidence: Evidence, method: str, cause: BaseException | None) -> None:
+    """Log that a caller has reached a bound of its own, for each bound once a minute: it may go on trying."""
+    if isinstance(cause, OverloadedError) and cause.reason.startswith("caller_") and visit.quota.news(cause.reason):
+        log.info("%s at %s: a call of %s is refused: %s", visit.caller, address_of(evidence.peer), method, cause)
 
 
 def _evidence(context: _Context) -> Evidence:

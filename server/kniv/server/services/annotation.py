@@ -92,10 +92,10 @@ class AnnotationService:
         if characters > self._limits.characters:
             problem = f"{characters} characters; at most {self._limits.characters} a call, StreamAnnotations takes more"
             raise InvalidRequestError("inputs", problem)
-        share = asyncio.Semaphore(self._limits.stream.sentences)
+        most = self._limits.stream.sentences
         urgency = replace(urgency_of(context, patient=False), level=options.priority)
         with self._catalogue.lease(options.model, options.version, options.variant) as lease:
-            texts = Texts(options, lease, urgency, share)
+            texts = Texts(options, lease, urgency, asyncio.Semaphore(most), most)
             texts.check(request.inputs)
             answered = await together(texts.answer(text, place) for place, text in enumerate(request.inputs))
         spent = [annotation for _, timings in answered for annotation in timings]

@@ -30,6 +30,7 @@ _UNITS = {
     wire.OFFSET_UNIT_UTF16_CODE_UNIT: Unit.UTF16_CODE_UNIT,
 }
 MAX_PRIORITY = 255
+_MAX_TASKS = 64  # a request may name one twice, not without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def options_of(message: calls.AnnotationOptions, field: str) -> Options:
         InvalidRequestError: an unknown task, unit or priority, or a negative version.
     """
     tasks = set()
+    if len(message.tasks) > _MAX_TASKS:
+        raise InvalidRequestError(f"{field}.tasks", f"{len(message.tasks)} tasks; at most {_MAX_TASKS}")
     for position, task in enumerate(message.tasks):
         if task not in _TASKS:
             known = ", ".join(wire.Task.Name(number) for number in _TASKS)

@@ -11,7 +11,7 @@ from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.convert import Options
 from kniv.server.services.inbox import Inbox
 from kniv.server.services.item import Document, Item
-from kniv.server.services.items import Items
+from kniv.server.services.items import LONGEST_NAME, Items
 from kniv.server.services.offsets import to_code_points
 from kniv.v1 import annotation_service_pb2 as calls
 
@@ -115,15 +115,21 @@ class Intake:
         """Offsets of the caller's predicates in the turn's text, in code points."""
         if not turn.predicates:
             return None
-        starts = [span.start for span in turn.predicates]
-        return tuple(to_code_points(starts, turn.text, self._options.unit, "turn.predicates"))
+        return tuple(to_code_points(turn.predicates, turn.text, self._options.unit, "turn.predicates"))
 
 
 def reference_of(message: calls.StreamAnnotationsRequest) -> calls.ItemReference | None:
-    """The item that a message is about; None if it names none."""
-    kind = message.WhichOneof("message")
-    if kind == "turn":
-        return calls.ItemReference(turn_id=message.turn.turn_id, revision=message.turn.revision)
-    if kind == "document_chunk":
-        return calls.ItemReference(document_id=message.document_chunk.document_id)
-    return message.cancellation.item if kind == "cancellation" else None
+    """The item that a message is about; None if it names none. Of a name that is too long it has the beginning."""
+    found = calls.ItemReference()
+    match message.WhichOneof("message"):
+        case "turn":
+            found.turn_id, found.revision = message.turn.turn_id, message.turn.revision
+        case "document_chunk":
+            found.document_id = message.document_chunk.document_id
+        case "cancellation":
+            found.CopyFrom(message.cancellation.item)
+        case _:
+            return None
+    if (kind := found.WhichOneof("item")) is not None:
+        setattr(found, kind, getattr(found, kind)[:LONGEST_NAME])
+    return found

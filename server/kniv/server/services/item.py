@@ -35,7 +35,8 @@ class Item:
         error: set once the item failed.
         whole: all its sentences have been begun.
         pending: sentences begun and not yet out.
-        sent: timings of the sentences that are out.
+        sent: number of sentences that are out.
+        queued, computed: seconds of theirs, summed up.
         work: annotations that an early end cancels.
         trail: told what happens to it.
     """
@@ -51,7 +52,9 @@ class Item:
     ended: bool = False
     begun: int = 0
     pending: int = 0
-    sent: list[Timings] = field(default_factory=list)
+    sent: int = 0
+    queued: float = 0.0
+    computed: float = 0.0
     work: set[asyncio.Future[Any]] = field(default_factory=set)
     trail: Trail = NO_TRAIL
 
@@ -64,6 +67,12 @@ class Item:
     def over(self) -> bool:
         """Whether no further sentence of it will begin."""
         return self.whole or self.error is not None
+
+    def out(self, spent: Timings) -> None:
+        """A sentence of it is."""
+        self.sent += 1
+        self.queued += spent.queue
+        self.computed += spent.compute
 
     def drop(self, outcome: calls.Outcome) -> None:
         """End early: give up what is under way."""
@@ -84,7 +93,6 @@ class Item:
         self.trail.ended(outcome, self.error)
         self.lease.release()
         self.ruler.clear()
-        self.sent = []
 
     def _give_up(self) -> None:
         for work in self.work:

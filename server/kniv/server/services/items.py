@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import NamedTuple
 
 from kniv.server.errors import ConflictError, InvalidRequestError, NotFoundError, ServeError, shown
@@ -16,6 +17,14 @@ from kniv.v1 import annotation_service_pb2 as calls
 
 REMEMBERED = 1 << 16  # names of ended items, so that a name used twice is noticed
 LONGEST_NAME = 256
+
+
+class _Gone(Enum):
+    """What has become of a document of which nothing more is wanted."""
+
+    ENDED = auto()  # all of it has come
+    CANCELLED = auto()  # what still comes of it is ignored
+    REFUSED = auto()  # likewise, and after that its name is free: it never began
 
 
 class _Named(NamedTuple):
@@ -52,8 +61,7 @@ class Items:
         self._named: OrderedDict[str, _Named] = OrderedDict()
         self._turns: dict[str, Item] = {}  # the last revision of each that has not ended
         self._documents: dict[str, Document] = {}
-        # Name of each document of which nothing more is wanted, to whether its further chunks are to be ignored.
-        self._ended_documents: OrderedDict[str, bool] = OrderedDict()
+        self._gone: OrderedDict[str, _Gone] = OrderedDict()  # documents by name
         self._arrivals = 0
 
     def turn(self, message: calls.Turn) -> tuple[Item, str | None]:
@@ -120,17 +128,22 @@ class Items:
         _check_name("document_chunk.document_id", name)
         if name in self._documents:
             return self._ended(name) if message.last else self._documents[name]
-        if self._ended_documents.get(name):
-            return None
-        if name in self._ended_documents:
+        gone = self._gone.get(name)
+        if gone is _Gone.ENDED:
             raise ConflictError(f"document_chunk.document_id: document {shown(name)} has ended; choose another name")
+        if gone is not None:
+            if message.last and gone is _Gone.REFUSED:
+                del self._gone[name]
+            elif message.last:
+                self._forget_document(name, _Gone.ENDED)
+            return None
         try:
             self._in_order("document_chunk")
             self._bound_documents()
             lease = self._lease()
         except ServeError:
-            # Otherwise the next chunk would open a document that lacks its beginning.
-            self._forget_document(name, ignored=True)
+            if not message.last:  # or the next chunk would open a document that lacks its beginning
+                self._forget_document(name, _Gone.REFUSED)
             raise
         reference = calls.ItemReference(document_id=name)
         trail = trail_on(lease, Kind.DOCUMENT, name)
@@ -162,8 +175,8 @@ class Items:
         name = reference.document_id
         if name in self._documents:
             self._documents[name].item.drop(calls.OUTCOME_CANCELLED)
-            return self._ended(name, ignored=True)
-        if name in self._ended_documents:
+            return self._ended(name, _Gone.CANCELLED)
+        if name in self._gone:
             for item in self._live:  # all of it has come; it may not have been annotated yet
                 if item.reference.document_id == name:
                     item.drop(calls.OUTCOME_CANCELLED)
@@ -192,14 +205,14 @@ class Items:
         self._live.add(item)
         return item
 
-    def _ended(self, name: str, *, ignored: bool = False) -> Document:
-        self._forget_document(name, ignored=ignored)
+    def _ended(self, name: str, how: _Gone = _Gone.ENDED) -> Document:
+        self._forget_document(name, how)
         return self._documents.pop(name)
 
-    def _forget_document(self, name: str, *, ignored: bool) -> None:
-        self._ended_documents[name] = ignored
-        if len(self._ended_documents) > REMEMBERED:
-            self._ended_documents.popitem(last=False)
+    def _forget_document(self, name: str, how: _Gone) -> None:
+        self._gone[name] = how
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
 
     def _in_order(self, field_name: str) -> None:
         arriving = [name for name, document in self._documents.items() if document.item.error is None]

@@ -6,16 +6,26 @@ points (Python), UTF-8 bytes (Go, Rust) or UTF-16 code units (JavaScript, Java).
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kniv.server.errors import InvalidRequestError
 
 MAX_SPANS = 256
+
+
+class Span(Protocol):
+    """What a caller names of a text."""
+
+    @property
+    def start(self) -> int:
+        """Offset of its first character, in the caller's unit."""
+        ...
 
 
 class Unit(Enum):
@@ -37,28 +47,37 @@ def length(text: str, unit: Unit) -> int:
 
 def marks(text: str, unit: Unit) -> Sequence[int]:
     """For each code point of ``text``, and for its end, the offset in ``unit``: len(text) + 1 numbers."""
-    if unit is Unit.CODE_POINT or text.isascii():
-        return range(len(text) + 1)
+    return range(len(text) + 1) if _plain(text, unit) else [0, *_ends(text, unit).tolist()]
+
+
+def _plain(text: str, unit: Unit) -> bool:
+    """Whether offsets in the unit are code points."""
+    return unit is Unit.CODE_POINT or text.isascii()
+
+
+def _ends(text: str, unit: Unit) -> NDArray[np.int64]:
+    """Where each code point of a text ends in the unit, [len(text)]."""
     points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     steps = (0x7F, 0x7FF, 0xFFFF) if unit is Unit.UTF8_BYTE else (0xFFFF,)
     sizes = sum((points > step for step in steps), np.ones(len(points), dtype=np.int64))
-    return [0, *np.cumsum(sizes).tolist()]
+    return np.cumsum(sizes)
 
 
-def to_code_points(offsets: Sequence[int], text: str, unit: Unit, field: str) -> list[int]:
-    """Offsets of characters of ``text`` from the caller's unit.
+def to_code_points(spans: Sequence[Span], text: str, unit: Unit, field: str) -> list[int]:
+    """Where the characters of ``text`` are, in code points, at which spans in the caller's unit start.
 
     Raises:
         InvalidRequestError: there are too many, or one lies outside the text, inside a character or on white space.
     """
-    if len(offsets) > MAX_SPANS:
-        raise InvalidRequestError(field, f"{len(offsets)} spans; at most {MAX_SPANS} a text")
-    places = marks(text, unit)
+    if len(spans) > MAX_SPANS:
+        raise InvalidRequestError(field, f"{len(spans)} spans; at most {MAX_SPANS} a text")
+    ends = None if _plain(text, unit) else _ends(text, unit)
     found = []
-    for position, offset in enumerate(offsets):
+    for position, offset in enumerate([span.start for span in spans]):
         where = f"{field}[{position}].start"
-        place = bisect_left(places, offset)
-        if place >= len(text) or places[place] != offset:
+        # A character starts where the one before it ends.
+        place = offset if ends is None or offset <= 0 else int(np.searchsorted(ends, offset)) + 1
+        if not 0 <= place < len(text) or (ends is not None and place and ends[place - 1] != offset):
             raise InvalidRequestError(where, f"{offset} is not the start of a character of the text")
         if text[place].isspace():
             raise InvalidRequestError(where, f"{offset} is white space; name a character of the predicate")

@@ -63,16 +63,26 @@ def rpc_status(error: ServeError) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.append(_packed(retry))
-    if isinstance(error, OverloadedError):
-        info = error_details_pb2.ErrorInfo(reason=error.reason.upper(), domain=_DOMAIN)
-        status.details.append(_packed(info))
-    if isinstance(error, DeniedError | StreamOverError):
-        status.details.append(_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN)))
-    if isinstance(error, ForbiddenError):
-        lacking = {"grant": error.grant}
-        info = error_details_pb2.ErrorInfo(reason="GRANT_MISSING", domain=_DOMAIN, metadata=lacking)
-        status.details.append(_packed(info))
+    if reason := reason_of(error):
+        told = {"grant": error.grant} if isinstance(error, ForbiddenError) else {}
+        status.details.append(_packed(error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN, metadata=told)))
     return status
+
+
+def reason_of(error: BaseException | None) -> str:
+    """ErrorInfo's reason of an error; "" for one that has none."""
+    if isinstance(error, OverloadedError):
+        return error.reason.upper()
+    if isinstance(error, DeniedError | StreamOverError):
+        return error.reason
+    if isinstance(error, StoppingError):
+        return "STOPPING"  # what it ends was handed back: the SDK's streams carry it to the next server
+    return "GRANT_MISSING" if isinstance(error, ForbiddenError) else ""
+
+
+def cause_of(ended: BaseException) -> BaseException | None:
+    """The error behind the end of a call: what :func:`abort` was given, or the exception itself."""
+    return ended.__context__ if isinstance(ended, grpc.aio.AbortError) else ended
 
 
 def _packed(message: Message) -> AnyMessage:

@@ -258,22 +258,22 @@ class AnnotationStream:
         elif came.answer is not None and item.wanted:
             response, spent = came.answer
             responses.append(response)
-            item.sent.append(spent)
+            item.out(spent)
         item.pending -= 1
         if item.over and not item.pending:
             responses.append(self._end(item))
         return responses
 
     def _end(self, item: Item) -> Response:
-        spent, sent = convert.total(item.sent, perf_counter() - item.arrived), len(item.sent)
         self._items.end(item)
         if item.error is not None:
             return Response(error=calls.ItemError(item=item.reference, error=item_status(item.error), item_ended=True))
-        return Response(
-            completion=calls.ItemCompletion(
-                item=item.reference, outcome=item.outcome, sentence_count=sent, timings=spent
-            )
+        ended = Response(
+            completion=calls.ItemCompletion(item=item.reference, outcome=item.outcome, sentence_count=item.sent)
         )
+        spent = Timings(item.queued, item.computed, perf_counter() - item.arrived)
+        convert.set_timings(ended.completion.timings, spent)
+        return ended
 
     async def _give_up(self) -> None:
         """End what is under way: the stream is over, and nothing of it will be put out."""

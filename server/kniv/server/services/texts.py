@@ -36,12 +36,14 @@ class Texts:
         lease: what annotates them.
         urgency: how their rows stand among others.
         share: the call's sentences in flight.
+        most: of them.
     """
 
     options: convert.Options
     lease: Lease
     urgency: Urgency
     share: asyncio.Semaphore
+    most: int
 
     def check(self, messages: Sequence[calls.TextInput]) -> None:
         """Refuse the call before any of its texts is looked into, if even its first row would be refused now.
@@ -92,8 +94,8 @@ class Texts:
     def _ask(self, message: calls.TextInput, place: int, urgency: Urgency) -> Ask:
         predicates = None
         if message.predicates:
-            starts, field = [span.start for span in message.predicates], f"inputs[{place}].predicates"
-            predicates = tuple(to_code_points(starts, message.text, self.options.unit, field))
+            field = f"inputs[{place}].predicates"
+            predicates = tuple(to_code_points(message.predicates, message.text, self.options.unit, field))
         # Without a previous text it is empty, and an empty one gives no context either.
         return Ask(self.options.tasks, message.previous_text or None, predicates, urgency)
 
@@ -102,16 +104,26 @@ class Texts:
         cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
         ask.urgency.trail.segmented(began, monotonic(), text, len(cut))
         ruler.feed(text)
-        return await together(
-            [self._sentence(one, index, ruler.measure(one.start), ask) for index, one in enumerate(cut)]
-        )
+        waiting = iter(enumerate(cut))
+        # What comes after a call's share is in flight may wait for room: the call itself has been let in.
+        patient = replace(ask, urgency=replace(ask.urgency, patient=True))
+
+        async def some() -> list[tuple[wire.SentenceAnnotation, Timings]]:
+            """One sentence after another; a task for each would hold up all else where a text has many thousands."""
+            found, first = [], True
+            for index, one in waiting:
+                later = patient if self.share.locked() or not first else ask
+                found.append(await self._sentence(one, index, ruler.measure(one.start), later))
+                first = False
+            return found
+
+        parts = await together(some() for _ in range(min(len(cut), self.most)))
+        return sorted((one for part in parts for one in part), key=lambda one: one[0].index)
 
     async def _sentence(
         self, sentence: Sentence, index: int, start: int, ask: Ask
     ) -> tuple[wire.SentenceAnnotation, Timings]:
-        # What comes after a call's share is in flight may wait for room: the call itself has been let in.
-        later = replace(ask, urgency=replace(ask.urgency, patient=True)) if self.share.locked() else ask
         async with self.share:
-            found = await self.lease.annotator.annotate(sentence, index, later)
+            found = await self.lease.annotator.annotate(sentence, index, ask)
         model = convert.reference(self.lease)
         return convert.sentence(found, start, self.options.unit, model), found.timings

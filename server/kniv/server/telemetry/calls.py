@@ -24,7 +24,7 @@ from tritonclient.grpc import service_pb2
 from kniv.server.errors import ServeError
 from kniv.server.scheduling.trail import CALL, Kind, Outcome, Trail, Trails
 from kniv.server.services.handler import Handler, behaviour, replaced
-from kniv.server.services.status import rpc_status
+from kniv.server.services.status import cause_of, reason_of, rpc_status
 from kniv.server.telemetry import instruments as known
 from kniv.server.telemetry.items import Ended, ItemTrail
 from kniv.server.telemetry.spans import Spans
@@ -74,10 +74,12 @@ class Call(Trails):
             attributes["kniv.item.name"] = name
         return ItemTrail(kind, context, self.context, meter.spans, attributes, meter.texts, meter.ended)
 
-    def end(self, status: str) -> None:
-        """It has ended with this status."""
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """It has ended with this status, and for this error."""
         now, meter, method = monotonic(), self._meter, self.method
         meter.active[method] -= 1
+        if error is not None and (reason := reason_of(cause_of(error))):
+            meter.refused[method, reason.lower()] += 1
         labels = meter.labels(method, status)
         meter.duration(now - self._began, labels, self.above)
         meter.sent(self.sent, labels, self.above)
@@ -103,6 +105,7 @@ class CallMeter:
 
     Attributes:
         started, active: calls by method.
+        refused: calls by method and the reason why they were refused, or ended early.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class CallMeter:
         self.duration, self.sent, self.received, self._items = duration, sent, received, items
         self.started: defaultdict[str, int] = defaultdict(int)
         self.active: defaultdict[str, int] = defaultdict(int)
+        self.refused: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._labels: dict[tuple[str, str], dict[str, str]] = {}
         self.ended: Ended = self._item_ended
 
@@ -168,7 +172,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 response = await inner(request, _Counted(context, call) if streams else context)
             except BaseException as error:  # cancellation among them: told of, and raised again
-                call.end(_status(context, error))
+                call.end(_status(context, error), error)
                 raise
             call.sent += _size(response)
             call.end(_status(context, None))
@@ -187,7 +191,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     call.sent += _size(response)
                     yield response
             except BaseException as error:
-                call.end(_status(context, error))
+                call.end(_status(context, error), error)
                 raise
             call.end(_status(context, None))
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from prometheus_client import CollectorRegistry, start_http_server
 
+from kniv.server.security.configure import is_loopback
 from kniv.server.telemetry import instruments as known
 from kniv.server.telemetry.settings import TelemetrySettings
 
@@ -72,6 +74,8 @@ class Exports:
         except OSError as error:
             raise OSError(f"--metrics-port: cannot listen on {host}:{port}: {error.strerror}") from error
         log.info("metrics are served on http://%s:%d/metrics", host, self._page.server_port)
+        if not is_loopback(host):
+            log.warning("%s: whoever reaches this address may read the metrics, in clear; see --metrics-host", host)
 
     def counts(self) -> Iterable[tuple[float, dict[str, str]]]:
         """Sendings to the collector by signal and outcome."""
@@ -94,6 +98,9 @@ class Exports:
             sender.shutdown()
 
     def _send_to(self, endpoint: str) -> None:
+        url = urlsplit(endpoint)
+        if url.scheme == "http" and self._settings.trace_texts and not is_loopback(url.hostname or ""):
+            log.warning("%s: callers' texts are sent there in clear; use https:// or --trace-texts false", endpoint)
         self._counts |= dict.fromkeys(product(("traces", "metrics"), (_SENT, _FAILED)), 0)
         timeout, interval = self._settings.otlp_timeout_seconds, self._settings.otlp_interval_seconds * 1e3
         spans = _SpanExporter(self._counts, endpoint=endpoint, timeout=timeout)

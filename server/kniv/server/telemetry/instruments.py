@@ -73,6 +73,13 @@ RECEIVED = Metric(
     "messages received in a call; those that a client compresses count as they are unpacked",
     BYTES,
 )
+CALLS_REFUSED = Metric(
+    "kniv.calls.refused",
+    _C,
+    "{call}",
+    (_METHOD, REASON),
+    "calls that ended for what ErrorInfo's reason says: a bound, a token or a grant",
+)
 ITEMS = Metric(
     "kniv.item.duration",
     _H,
@@ -89,7 +96,7 @@ WAITED = Metric("kniv.queue.time", _C, "s", (*_LANE, LEVEL), "seconds that all r
 DISPATCHED = Metric("kniv.queue.dispatched", _C, "{row}", (*_LANE, LEVEL), "rows that have left the queue in a batch")
 INFERENCES = Metric("kniv.inference.count", _C, "{row}", _LANE, "rows answered (Triton: inference count)")
 EXECUTIONS = Metric("kniv.inference.executions", _C, "{batch}", _LANE, "batches run (Triton: execution count)")
-FAILURES = Metric("kniv.inference.failures", _C, "{row}", _LANE, "rows that had no answer from a batch")
+FAILURES = Metric("kniv.inference.failures", _C, "{row}", _LANE, "rows that were wanted and had no answer from a batch")
 BATCH_ROWS = Metric("kniv.batch.rows", _C, "{row}", _LANE, "rows of all batches")
 TOKENS = Metric("kniv.batch.tokens", _C, "{token}", _LANE, "subwords of all batches, without padding")
 PADDED = Metric("kniv.batch.padded_tokens", _C, "{token}", _LANE, "subwords of all batches, with padding")

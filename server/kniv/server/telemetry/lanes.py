@@ -31,7 +31,9 @@ class LaneMeter(Observer):
         self._labels = {known.MODEL: model, known.VERSION: str(version), known.VARIANT: variant}
         self._by_level: dict[int, Labels] = {}
         self._spans, self._record = spans, queued
-        self._batches = self._rows = self._failed = self._tokens = self._padded = self._cancelled = self._hung = 0
+        self._batches = self._rows = self._answered = self._failed = self._tokens = self._padded = self._cancelled = (
+            self._hung
+        ) = 0
         self._input = self._infer = self._output = 0.0
         self._waited: defaultdict[int, float] = defaultdict(float)
         self._dispatched: defaultdict[int, int] = defaultdict(int)
@@ -43,6 +45,7 @@ class LaneMeter(Observer):
         times = report.times
         self._batches += 1
         self._rows += report.rows
+        self._answered += report.answered
         self._failed += report.failed
         self._tokens += report.tokens
         self._padded += report.padded_tokens
@@ -85,7 +88,7 @@ class LaneMeter(Observer):
     def points(self) -> Iterator[tuple[known.Metric, float, Labels]]:
         """All counts, from whatever thread."""
         mine = self._labels
-        yield known.INFERENCES, self._rows - self._failed, mine
+        yield known.INFERENCES, self._answered, mine
         yield known.EXECUTIONS, self._batches, mine
         yield known.FAILURES, self._failed, mine
         yield known.BATCH_ROWS, self._rows, mine

@@ -45,6 +45,10 @@ def readings(
     special: dict[known.Metric, Callable[[], Points]] = {
         known.STARTED: lambda: _by_method(calls.started),
         known.ACTIVE: lambda: _by_method(calls.active),
+        known.CALLS_REFUSED: lambda: [
+            (count, {"grpc.method": method, known.REASON: reason})
+            for (method, reason), count in list(calls.refused.items())
+        ],
         known.QUEUE: waiting,
         known.HELD_ROWS: lambda: [(engine.items, {})],
         known.HELD_BYTES: lambda: [(engine.bytes, {})],

@@ -41,8 +41,8 @@ class Telemetry:
 
 def telemetry_of(settings: TelemetrySettings) -> Telemetry:
     """The telemetry that the settings ask for."""
-    if not settings.otlp_endpoint and settings.metrics_port is None:
-        return Telemetry()
+    if not settings.otlp_endpoint and settings.metrics_port is None and settings.log_format == "text":
+        return Telemetry()  # lines in JSON have the ids of their call's trace, which somebody must follow
     from kniv.server.telemetry.full import FullTelemetry  # late: OpenTelemetry is not needed otherwise
 
     return FullTelemetry(settings)

@@ -13,11 +13,12 @@ from tests.server.services.inference.requests import row_request
 from tritonclient.grpc import InferResult
 from tritonclient.grpc import service_pb2 as pb
 
-from kniv.server.errors import InvalidRequestError, NotFoundError, NotReadyError
+from kniv.server.errors import InvalidRequestError, NotFoundError, NotReadyError, OverloadedError
 from kniv.server.models.control import ModelControl
 from kniv.server.runtime.session import OUTPUTS
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.inference.infer import InferenceLimits, admit
+from kniv.server.services.inference.room import Room
 from kniv.server.services.inference.statistics import model_statistics
 
 ROWS = [[1, 2, 3, 4, 5, 6, 7], [8, 9], [10, 11, 12], [13]]
@@ -25,7 +26,7 @@ LIMITS = InferenceLimits()
 
 
 async def infer(control: ModelControl, request: pb.ModelInferRequest, in_stream: bool = False) -> bytes:
-    work = await admit(request, Urgency(), control.catalogue, LIMITS)
+    work = await admit(request, Urgency(), control.catalogue, LIMITS, Room(1 << 30))
     try:
         return await work.answer(in_stream)
     finally:
@@ -100,7 +101,7 @@ def test_a_request_at_fault_holds_no_version(
     async def main(control: ModelControl) -> None:
         await control.load("tiny")
         with pytest.raises(error, match=said):
-            await admit(request, Urgency(), control.catalogue, LIMITS)
+            await admit(request, Urgency(), control.catalogue, LIMITS, Room(1 << 30))
         await asyncio.wait_for(control.catalogue.find("tiny").unused(), 30)
 
     serving(main)
@@ -110,12 +111,39 @@ def test_what_a_model_takes_is_bounded(serving: Serving[None]) -> None:
     async def main(control: ModelControl) -> None:
         await control.load("tiny")
         with pytest.raises(InvalidRequestError, match=r"input_ids.*5 rows; at most 4 a request"):
-            await admit(row_request([[1]] * 5), Urgency(), control.catalogue, LIMITS)
+            await admit(row_request([[1]] * 5), Urgency(), control.catalogue, LIMITS, Room(1 << 30))
         longest = control.catalogue.find("tiny").opened.limits.max_subwords
         with pytest.raises(InvalidRequestError, match=f"input_ids.*at most {longest}"):
-            await admit(row_request([[1] * (longest + 1)]), Urgency(), control.catalogue, LIMITS)
+            await admit(row_request([[1] * (longest + 1)]), Urgency(), control.catalogue, LIMITS, Room(1 << 30))
         with pytest.raises(InvalidRequestError, match=r"outputs: they would take \d+ bytes; at most 1000 a response"):
-            await admit(row_request([[1] * 9]), Urgency(), control.catalogue, InferenceLimits(response_bytes=1000))
+            await admit(
+                row_request([[1] * 9]),
+                Urgency(),
+                control.catalogue,
+                InferenceLimits(response_bytes=1000),
+                Room(1 << 30),
+            )
+
+    serving(main)
+
+
+def test_answers_share_room_until_they_are_released(serving: Serving[None]) -> None:
+    async def main(control: ModelControl) -> None:
+        await control.load("tiny")
+        request, room = row_request([[1, 2, 3]]), Room(1 << 30)
+        size = (await admit(request, Urgency(), control.catalogue, LIMITS, room)).size
+        room = Room(2 * size)
+        first, second = [await admit(request, Urgency(), control.catalogue, LIMITS, room) for _ in range(2)]
+        with pytest.raises(OverloadedError, match="response_bytes"):
+            await admit(request, Urgency(), control.catalogue, LIMITS, room)
+        waits = asyncio.ensure_future(admit(request, Urgency(patient=True), control.catalogue, LIMITS, room))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        first.release()
+        first.release()  # a second time gives nothing back
+        (await waits).release()
+        second.release()
+        await room.take(2 * size, patient=False)
 
     serving(main)
 
@@ -123,11 +151,11 @@ def test_what_a_model_takes_is_bounded(serving: Serving[None]) -> None:
 def test_a_request_runs_on_though_its_model_is_unloaded(serving: Serving[bytes]) -> None:
     async def main(control: ModelControl) -> bytes:
         await control.load("tiny")
-        work = await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS)
+        work = await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS, Room(1 << 30))
         loaded = control.catalogue.find("tiny")
         await control.unload("tiny")
         with pytest.raises(NotReadyError, match="unloaded"):
-            await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS)
+            await admit(row_request([[1, 2, 3]]), Urgency(), control.catalogue, LIMITS, Room(1 << 30))
         content = await work.answer(in_stream=False)
         work.release()
         await asyncio.wait_for(loaded.unused(), 30)

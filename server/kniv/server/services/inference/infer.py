@@ -18,6 +18,7 @@ from kniv.server.scheduling.trail import Kind, following
 from kniv.server.scheduling.urgency import Urgency
 from kniv.server.services.inference.outputs import Answers, asked_for, outputs_of
 from kniv.server.services.inference.parameters import named, version_of, wishes_of
+from kniv.server.services.inference.room import Room
 from kniv.server.services.inference.tensors import Bounds, Inputs, read_inputs
 
 T = TypeVar("T")
@@ -30,12 +31,14 @@ class InferenceLimits:
     """What raw requests may ask for.
 
     Attributes:
-        response_bytes: tensors of one response; and of all that a stream has in flight.
+        response_bytes: tensors of one response; and all that a stream has in flight, requests and tensors of responses.
         requests: requests of one stream in flight.
+        total_bytes: tensors of the responses to all requests under way, of whatever calls and streams.
     """
 
     response_bytes: int = 256 << 20
     requests: int = 64
+    total_bytes: int = 1 << 30
 
 
 class Work:
@@ -49,6 +52,7 @@ class Work:
         outputs: their names.
         urgency: how its rows stand among others.
         size: bytes of the response's tensors.
+        room: where they were taken.
     """
 
     def __init__(
@@ -60,14 +64,18 @@ class Work:
         outputs: tuple[str, ...],
         urgency: Urgency,
         size: int,
+        room: Room,
     ) -> None:
-        self.size = size
+        self.size = self._held = size
+        self._room = room
         self._lease, self._id = lease, request_id
         self._inputs, self._answers, self._outputs, self._urgency = inputs, answers, outputs, urgency
 
     def release(self) -> None:
-        """Hold the model version no longer; a second time does nothing."""
+        """Hold the model version and the room no longer; a second time does nothing."""
         self._lease.release()
+        held, self._held = self._held, 0
+        self._room.give(held)
 
     async def answer(self, in_stream: bool) -> bytes:
         """Run the rows.
@@ -108,19 +116,23 @@ class Work:
         return self._answers.packed(response, in_stream)
 
 
-async def admit(message: pb.ModelInferRequest, caller: Urgency, catalogue: Catalogue, limits: InferenceLimits) -> Work:
-    """Read and check a request, and take hold of its model version.
+async def admit(
+    message: pb.ModelInferRequest, caller: Urgency, catalogue: Catalogue, limits: InferenceLimits, room: Room
+) -> Work:
+    """Read and check a request, and take hold of its model version and of room for its answer.
 
     Args:
         message: the request.
         caller: how the rows of its call stand among others.
         catalogue: the models.
         limits: what it may ask for.
+        room: for the answers to all requests.
 
     Raises:
         InvalidRequestError: the request cannot be served as it is.
         UnsupportedError: it asks for a part of the protocol that is not served.
         NotFoundError, NotReadyError: its model, version or variant cannot be had.
+        OverloadedError: there is no room, and the caller does not wait.
     """
     wishes = wishes_of(message)
     name, version = named(message.model_name, "model_name"), version_of(message.model_version, "model_version")
@@ -139,9 +151,15 @@ async def admit(message: pb.ModelInferRequest, caller: Urgency, catalogue: Catal
                 "name the outputs that are needed, or send fewer rows"
             )
             raise InvalidRequestError("outputs", problem)
-        names = tuple(output.name for output in outputs)
-        return Work(lease, message.id, inputs, Answers(outputs, rows, subwords), names, urgency, size)
+        await room.take(size, patient=caller.patient)
     except BaseException:
+        lease.release()
+        raise
+    try:
+        names = tuple(output.name for output in outputs)
+        return Work(lease, message.id, inputs, Answers(outputs, rows, subwords), names, urgency, size, room)
+    except BaseException:  # no memory, say
+        room.give(size)
         lease.release()
         raise
 

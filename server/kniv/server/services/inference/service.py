@@ -21,6 +21,7 @@ from kniv.server.services.inference import admin, logs
 from kniv.server.services.inference.health import model_ready, server_ready
 from kniv.server.services.inference.infer import InferenceLimits, admit
 from kniv.server.services.inference.metadata import model_config, model_metadata, server_metadata
+from kniv.server.services.inference.room import Room
 from kniv.server.services.inference.statistics import model_statistics
 from kniv.server.services.inference.stream import InferenceStream
 from kniv.server.services.inference.tracing import Sampling, Tracing
@@ -60,7 +61,7 @@ class InferenceService:
         self._tracing = Tracing(sampling)
         self._leaving = leaving or draining
         self._catalogue, self._control, self._draining = catalogue, control, draining
-        self._admit = partial(admit, catalogue=catalogue, limits=limits)
+        self._admit = partial(admit, catalogue=catalogue, limits=limits, room=Room(limits.total_bytes))
         self._limits, self._lifetime = limits, lifetime
         self._calls = Calls()
 

@@ -112,12 +112,13 @@ class InferenceStream:
                 work.release()
                 raise self._denied
         except ServeError as error:
-            response.set_result(refusal(request, error))
-            await self._flight.put(response, 0)
+            content = refusal(request, error)
+            response.set_result(content)
+            await self._flight.put(response, len(content))
             return
         begun = _Begun(request, work, response)
         self._begun.add(begun)
-        await self._flight.put(response, work.size)
+        await self._flight.put(response, request.ByteSize() + work.size)
         if not response.done():
             begun.task = group.create_task(self._answer(begun))
 
