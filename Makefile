@@ -32,7 +32,7 @@ protos: $(VENV)/.development
 bench-server: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.server $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(BENCHMARKS)
 
-# QUICK=1 takes under a minute; ONLY names parts (bare memory server roofline), whose figures alone are then replaced.
+# QUICK=1 takes under a minute; ONLY names parts (bare memory passes server roofline), whose figures alone are then replaced.
 bench-graph: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.graph $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(addprefix --only=,$(ONLY))
 

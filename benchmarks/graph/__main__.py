@@ -2,10 +2,12 @@
 
     python -m benchmarks.graph                   everything, some 12 minutes; the docs' tables with it
     python -m benchmarks.graph --quick           a taste in under a minute: figures without worth
-    python -m benchmarks.graph --only roofline   a part: bare, memory, server, roofline; the others' figures are kept
+    python -m benchmarks.graph --only roofline   a part (bare, memory, passes, server, roofline); others are kept
     python -m benchmarks.graph --docs            nothing but the docs' tables, of what was found before
 
-Weights are random: times do not depend on their values. Ratios are medians over rounds in which the contenders take
+Weights are random: times do not depend on their values, but for INT8 of trained weights, of which some products have
+their channels evened out, in part by a pass more over an activation (benchmarks.int8 measures such). Machines without
+VNNI have results and tables of their own. Ratios are medians over rounds in which the contenders take
 turns. The last line printed is one JSON object with the figures that count: ours over the published at the small size
 on all cores (above 1 is quicker), but ``memory_ratio``, which is ours over the published INT8's (below 1 is less).
 """
@@ -21,14 +23,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.graph import draw, files, memory, roofline, rounds, served, server, tables
+from benchmarks.graph import draw, files, memory, passes, roofline, rounds, served, server, tables
 from benchmarks.graph.plan import FULL, QUICK, Plan
 from benchmarks.server import figures, plot
 from benchmarks.server.bench import bench
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = _ROOT / "docs"
-_PARTS = ("bare", "memory", "server", "roofline")
+_PARTS = ("bare", "memory", "passes", "server", "roofline")
+_KIND = figures.kind()
+_GRAPH, _ROOFLINE = f"graph{_KIND}.json", f"roofline{_KIND}.json"
 
 
 def main() -> None:
@@ -38,11 +42,12 @@ def main() -> None:
     output = options.output or (_ROOT / "benchmarks" / "results" / ("quick" if options.quick else ""))
     if not options.docs:
         _measure(options, output)
-    result = json.loads((output / "graph.json").read_text(encoding="utf-8"))
+    result = json.loads((output / _GRAPH).read_text(encoding="utf-8"))
     if not options.quick:
-        tables.write(_PAGES / "performance.md", tables.block(result))
-        roof = json.loads((output / "roofline.json").read_text(encoding="utf-8"))
-        tables.write(_PAGES / "roofline.md", roofline.block(roof), roofline.BEGIN, roofline.END)
+        tables.write(_PAGES / "performance.md", tables.block(result, _KIND), *tables.MARKS[_KIND])
+        if not _KIND:  # the page is about machines with VNNI
+            roof = json.loads((output / _ROOFLINE).read_text(encoding="utf-8"))
+            tables.write(_PAGES / "roofline.md", roofline.block(roof), roofline.BEGIN, roofline.END)
     print(json.dumps(line(result)))
 
 
@@ -69,12 +74,12 @@ def line(result: dict[str, Any]) -> dict[str, float | None]:
 
 def _measure(options: argparse.Namespace, output: Path) -> None:
     plan = QUICK if options.quick else FULL
-    result: dict[str, Any] = {"sizes": {}, "memory": {}, "server": None}
+    result: dict[str, Any] = {"sizes": {}, "memory": {}, "passes": {}, "server": None}
     if options.only:
-        if not (output / "graph.json").is_file():
-            sys.exit(f"{output / 'graph.json'} is missing: --only renews a part of what a whole run has found before")
-        before = json.loads((output / "graph.json").read_text(encoding="utf-8"))
-        result = {key: before[key] for key in result}
+        if not (output / _GRAPH).is_file():
+            sys.exit(f"{output / _GRAPH} is missing: --only renews a part of what a whole run has found before")
+        before = json.loads((output / _GRAPH).read_text(encoding="utf-8"))
+        result |= {key: before[key] for key in result.keys() & before.keys()}
     result["plan"] = asdict(plan) | {"quick": options.quick}
     made = {size: _graphs(options.work, size, plan) for size in plan.sizes}
     asked = options.only or _PARTS
@@ -85,13 +90,15 @@ def _measure(options: argparse.Namespace, output: Path) -> None:
                 result["sizes"] = rounds.measure(plan, made)
             case "memory":
                 result["memory"] = memory.measure(made["small"], plan.memory)
+            case "passes":
+                result["passes"] = {} if options.quick else passes.measure(made["small"], plan)
             case "server":
                 result["server"] = _server(options, plan, made["small"])
             case "roofline":
-                figures.write(output / "roofline.json", roofline.measure(made["small"], plan))
+                figures.write(output / _ROOFLINE, roofline.measure(made["small"], plan))
         print(f"{part}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    figures.write(output / "graph.json", result)
-    plot.picture(output / "graph.svg", draw.draw, result)
+    figures.write(output / _GRAPH, result)
+    plot.picture(output / f"graph{_KIND}.svg", draw.draw, result)
 
 
 def _graphs(work: Path, size: str, plan: Plan) -> files.Graphs:

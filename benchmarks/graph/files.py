@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, flock
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from kniv.server.graphs.pipeline import Calibrate
 
 PUBLISHED = ("published FP32", "published INT8")
 OURS = ("ours FP32", "ours INT8")
@@ -85,6 +88,14 @@ def feed(rows: int, length: int, vocabulary: int, seed: int = 0) -> Feed:
     }
 
 
+def calibrated(vocabulary: int) -> Calibrate:
+    """What finds the ranges of a graph's activations."""
+    from kniv.training.calibrate import ranges
+
+    samples = [feed(1, 24, vocabulary, seed) for seed in range(_SAMPLES)]
+    return lambda model, names: ranges(model, names, samples)
+
+
 def pytorch(size: str, vocabulary: int) -> Callable[[Feed], object]:
     """The PyTorch model that the published graph of this size is an export of, in FP32 and inference mode."""
     import torch
@@ -145,13 +156,8 @@ def _published_int8(source: Path, target: Path) -> None:
 
 def _rewrite(source: Path, target: Path, vocabulary: int, int8: bool) -> None:
     from kniv.server.graphs.pipeline import optimise_file
-    from kniv.training.calibrate import ranges
 
-    if not int8:
-        optimise_file(source, target)
-        return
-    samples = [feed(1, 24, vocabulary, seed) for seed in range(_SAMPLES)]
-    optimise_file(source, target, lambda model, names: ranges(model, names, samples))
+    optimise_file(source, target, calibrated(vocabulary) if int8 else None)
 
 
 def _made(path: Path, make: Callable[[Path], object]) -> None:

@@ -9,6 +9,10 @@ from typing import Any
 from benchmarks.graph.rounds import means
 
 BEGIN, END = "<!-- begin: make bench-graph -->", "<!-- end: make bench-graph -->"
+MARKS = {
+    "": (BEGIN, END),
+    "-without-vnni": ("<!-- begin: make bench-graph, no VNNI -->", "<!-- end: make bench-graph, no VNNI -->"),
+}
 
 _MS = ("published FP32", "published INT8", "ours FP32", "ours INT8", "PyTorch FP32")
 _RATIOS = {
@@ -29,9 +33,10 @@ _SERVER = {
 }
 
 
-def block(result: Mapping[str, Any]) -> str:
-    """The text between the two marks, marks included."""
-    parts = [BEGIN, _machine(result)]
+def block(result: Mapping[str, Any], kind: str = "") -> str:
+    """The text between the two marks of a kind of machine, marks included."""
+    begin, end = MARKS[kind]
+    parts = [begin, _machine(result)]
     for size, by_threads in result["sizes"].items():
         for threads, shapes in by_threads.items():
             parts += [f"**{size}, {_threads(int(threads))}**", _shapes(shapes)]
@@ -41,7 +46,9 @@ def block(result: Mapping[str, Any]) -> str:
             " remade by `kniv-serve optimise --int8`" if result["server"]["remade_int8"] else ""
         )
         parts += [f"**Through the server**, {made}", _server(result["server"])]
-    return "\n\n".join([*parts, END])
+    if result.get("passes"):
+        parts += ["**Without a pass**, small, one thread a run: its time over that with all", _passes(result["passes"])]
+    return "\n\n".join([*parts, end])
 
 
 def put(text: str, made: str, begin: str = BEGIN, end: str = END) -> str:
@@ -103,6 +110,13 @@ def _memory(memory: Mapping[str, float]) -> str:
         if ratio in memory
     ]
     return table(["loading and one run at 32 x 128", "published, MiB", "ours, MiB", "ours / published"], rows)
+
+
+def _passes(passes: Mapping[str, Any]) -> str:
+    shapes = list(next(iter(passes["INT8"].values())))
+    head = ["pass", *(f"{kind}, {shape.replace('x', ' x ')}" for kind in passes for shape in shapes)]
+    found = {name: [passes[kind][name][shape] for kind in passes for shape in shapes] for name in passes["INT8"]}
+    return table(head, [[name, *("–" if one is None else f"{one:.2f}" for one in row)] for name, row in found.items()])
 
 
 def _server(server: Mapping[str, Any]) -> str:

@@ -55,6 +55,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def kind() -> str:
+    """What the names of graphs' results end with: machines without VNNI have theirs beside those of the others."""
+    return "" if {"avx512_vnni", "avx_vnni"} & _cpu_flags() else "-without-vnni"
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Keep a benchmark's result as JSON, rounded to what means something; NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,10 @@ def test_put_refuses_a_page_without_one_block(page: str) -> None:
 @pytest.mark.parametrize(
     ("name", "page", "block", "begin"),
     [
-        ("graph.json", "performance.md", tables.block, tables.BEGIN),
+        *(
+            (f"graph{kind}.json", "performance.md", partial(tables.block, kind=kind), begin)
+            for kind, (begin, _) in tables.MARKS.items()
+        ),
         ("roofline.json", "roofline.md", roofline.block, roofline.BEGIN),
     ],
 )

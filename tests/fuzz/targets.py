@@ -21,6 +21,7 @@ from kniv.server.repository.config import config_from_json, parse_config
 from kniv.server.repository.labels import Labels
 from kniv.server.repository.metadata import Metadata
 from kniv.server.services.offsets import Ruler, Unit, length, marks, to_code_points
+from kniv.v1 import annotation_pb2
 from kniv.v1 import annotation_service_pb2 as calls
 
 Target = Callable[[bytes], None]
@@ -132,7 +133,7 @@ def offsets(data: bytes) -> None:
         cuts = sorted(byte % (len(text) + 1) for byte in data[:8])
         assert [ruler.measure(cut) for cut in cuts] == [places[cut] for cut in cuts]
         try:
-            found = to_code_points([places[cut] for cut in cuts], text, unit, "f")
+            found = to_code_points([annotation_pb2.Span(start=places[cut]) for cut in cuts], text, unit, "f")
             assert found == cuts
         except ServeError:
             assert any(cut == len(text) or text[cut].isspace() for cut in cuts)

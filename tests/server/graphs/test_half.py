@@ -38,12 +38,12 @@ def everywhere(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 def near(got: Answers, wanted: Answers, length: int) -> None:
-    for name in ("pos_logits", "ner_logits", "cls_logits", "arc_scores"):
+    for name in ("pos_logits", "ner_logits", "srl_logits", "cls_logits", "arc_scores", "label_scores"):
         expected = wanted[name][0]
         found = got[name][0]
         if name != "cls_logits":
             found, expected = found[:length], expected[:length]
-        if name == "arc_scores":
+        if name in ("arc_scores", "label_scores"):
             found, expected = found[:, :length], expected[:, :length]
         assert np.abs(found - expected).max() <= TOLERANCE * max(1.0, float(expected.std())), name
 
