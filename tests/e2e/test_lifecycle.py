@@ -145,10 +145,10 @@ def test_connections_are_told_to_go_away_while_streams_are_finished(tmp_path: Pa
         grpc.insecure_channel(server.target) as channel,
         connected(server.target) as connection,
     ):
+        until(lambda: status(channel, "") == SERVING, "the model")
         sent: queue.Queue[Request | None] = queue.Queue()
         call = stubs.AnnotationServiceStub(channel).StreamAnnotations(iter(sent.get, None), timeout=PATIENCE)
         sent.put(configuration(options={"tasks": ["TASK_POS"]}))
-        until(lambda: status(channel, "") == SERVING, "the model")
         assert next(call).HasField("configured")
         server.fault("stall")
         sent.put(turn("read", "Hello there."))

@@ -126,6 +126,32 @@ def test_a_stream_goes_on_over_the_next_when_there_is_something_to_say_again(
     asyncio.run(scenario())
 
 
+def test_a_document_that_is_still_being_sent_goes_on_over_streams_that_are_old(
+    start_server: StartServer, server: Server, make_client: Any
+) -> None:
+    limited = start_server(*SERVED, "--stream-age-seconds", "0.2")
+    pieces = [f"This is sentence {number}.\n\n".encode() for number in range(60)]
+
+    async def scenario() -> None:
+        losses: queue.Queue[ConnectionLost] = queue.Queue()
+        async with make_client(limited.target) as client:
+            stream = client.stream(tasks=["pos"], reconnect=Reconnect(listener=losses.put))
+            async with stream:
+                for place, piece in enumerate(pieces):
+                    await stream.chunk("d", piece, last=place == len(pieces) - 1)
+                    if place % 20 == 10:  # more than once in the middle of it
+                        await asyncio.to_thread(losses.get, timeout=PATIENCE)
+                await stream.close()
+                events = [event async for event in stream]
+        assert isinstance(events[-1], ItemDone) and events[-1].outcome is Outcome.COMPLETE, events[-1]
+        told = [event.sentence for event in events if isinstance(event, SentenceEvent)]
+        assert len(told) == len(events) - 1 == len(pieces), "a sentence is missing, or came twice"
+        whole = b"".join(pieces).decode()
+        assert all(whole[one.start : one.start + len(one.text)] == one.text for one in told)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stream_outlives_the_server(tmp_path: Path, server: Server, make_client: Any, end: signal.Signals) -> None:
     async def scenario() -> None:

@@ -44,7 +44,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Sample]]:
     """What a server tells that has done a bit of everything."""
     folder: Path = tmp_path_factory.mktemp("metrics")
     token = folder / "admin.token"
-    token.write_text("of an administrator whom no call brings\n")
+    token.write_text("a-token-that-no-call-brings\n")
     flags = ["--model-repository", str(REPOSITORY), "--metrics-port", "0", "--admin-token-file", str(token)]
     with collecting() as collector, running(folder, *flags, "--otlp-endpoint", collector.endpoint) as server:
         with grpc.insecure_channel(server.target) as channel:
