@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,11 @@ def test_checkpoint_gives_back_the_same_model(
             loaded.eval()(ids, mask, torch.tensor([1, 2])), model.eval()(ids, mask, torch.tensor([1, 2])), strict=True
         ):
             torch.testing.assert_close(got, want)
+
+
+def test_half_precision_is_left_to_machines_that_have_it(
+    corpus: Corpus, labels: Labels, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """The default must not fail on a CPU without it, for which PyTorch has no such LSTM."""
+    fit(tiny_cascade(), corpus, labels, tokenizer, tmp_path, replace(CONFIG, rounds=1, bf16=True))
+    assert (tmp_path / "model.pt").is_file()

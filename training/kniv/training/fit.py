@@ -39,7 +39,7 @@ class FitConfig:
         tokens: padded subwords a batch.
         clip: largest gradient norm.
         save_every: steps between checkpoints.
-        bf16: run matrix products in bfloat16 (torch.autocast).
+        bf16: run matrix products in bfloat16 (torch.autocast), unless the CPU is one that PyTorch has no such LSTM for.
     """
 
     rounds: int = 7
@@ -114,6 +114,7 @@ def fit(
     ends = list(accumulate(map(len, plan)))
     total = ends[-1]
     warm = max(1, int(config.warmup * len(plan[0])))
+    half = config.bf16 and has_bf16(device)
     folder_of_case = CaseFolder.of(tokenizer)
     running: dict[str, float] = {}
     started = time.monotonic()
@@ -125,7 +126,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
             batch = augment(collate(rows), folder_of_case, config.augmentation).to(device)
-            with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
+            with torch.autocast(device, torch.bfloat16, enabled=half):
                 parts = losses(model, batch, config.weights)
             loss = torch.stack(list(parts.values())).sum()
             if not torch.isfinite(loss):
@@ -149,6 +150,12 @@ def fit(
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
                 model.train()
+
+
+def has_bf16(device: str) -> bool:
+    """Whether PyTorch runs LSTMs in bfloat16 there: of x86 CPUs those with AVX-512."""
+    supported: bool = device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return supported
 
 
 def _remember(path: Path, config: FitConfig) -> None:
