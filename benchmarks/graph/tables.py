@@ -116,7 +116,8 @@ def _passes(passes: Mapping[str, Any]) -> str:
     shapes = list(next(iter(passes["INT8"].values())))
     head = ["pass", *(f"{kind}, {shape.replace('x', ' x ')}" for kind in passes for shape in shapes)]
     found = {name: [passes[kind][name][shape] for kind in passes for shape in shapes] for name in passes["INT8"]}
-    return table(head, [[name, *("–" if one is None else f"{one:.2f}" for one in row)] for name, row in found.items()])
+    rows = [[name, *(one if isinstance(one, str) else f"{one:.2f}" for one in row)] for name, row in found.items()]
+    return table(head, rows)
 
 
 def _server(server: Mapping[str, Any]) -> str:

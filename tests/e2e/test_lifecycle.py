@@ -159,7 +159,8 @@ def test_connections_are_told_to_go_away_while_streams_are_finished(tmp_path: Pa
         assert connection.goaway().code == 0
         with grpc.insecure_channel(server.target) as late, pytest.raises(grpc.RpcError) as refused:
             status(late, "liveness")
-        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        # Whoever has connected just before the listener closed is given up by gRPC itself, with CANCELLED.
+        assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         server.mend("stall")
         responses: list[Response] = []
         with pytest.raises(grpc.RpcError) as end:
