@@ -304,3 +304,15 @@ def test_a_token_that_cannot_be_had_ends_a_stream_with_the_reason(kind, fake):
             assert isinstance(refused.value.__cause__, ZeroDivisionError)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_a_call_that_a_closing_server_gave_up_is_tried_again(run, fake, code):
+    left = [1, 1]
+    fake.refuse = lambda context: context.abort(code, code.name) if left and left.pop() else None
+
+    async def scenario(client):
+        assert len(await client.annotate("One.")) == 1
+
+    run(scenario)
+    assert len(fake.received) == 3
