@@ -28,9 +28,14 @@ class Server:
     target: str
     process: psutil.Process
 
-    def rss(self) -> int:
+    def resident(self) -> int:
         """Bytes of memory that it holds."""
         return int(self.process.memory_info().rss)
+
+    def anonymous(self) -> int:
+        """Bytes of memory that are its own: without the pages of files, which the system gives and takes as it likes."""
+        held = self.process.memory_info()
+        return int(held.rss - held.shared)
 
     def settle(self) -> None:
         """Wait until it has nothing to do any more.

@@ -32,7 +32,7 @@ def measure(bench: Bench, seconds: float) -> dict[str, Any]:
         times, held = _curve(server, seconds, running)
         bulk, dialogues, answered, arrived = (one.result() for one in running)
         server.settle()
-        rest = server.rss() / 2**20
+        rest = server.anonymous() / 2**20
     codes = [call.code for call in arrived.calls]
     warm = len(times) // _WARM
     trend, level = slope(times[warm:], held[warm:]), percentile(held[warm:], 50)
@@ -62,7 +62,7 @@ def _curve(server: Server, seconds: float, running: list[Future[Any]]) -> tuple[
     begun = time.monotonic()
     while (now := time.monotonic() - begun) < seconds and not any(one.done() and one.exception() for one in running):
         times.append(now)
-        held.append(server.rss() / 2**20)
+        held.append(server.anonymous() / 2**20)
         time.sleep(seconds / _POINTS)
     return times, held
 

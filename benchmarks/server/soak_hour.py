@@ -76,15 +76,18 @@ class _Curves:
 
     Attributes:
         begun: on the machine's monotonic clock; the other times are seconds since then.
-        times_s: of ``held_mib``, ``descriptors`` and ``threads``, which are the process's at that moment.
+        times_s: of ``resident_mib``, ``held_mib``, ``descriptors`` and ``threads``, which are the process's then.
+        resident_mib: with the pages of files that are in memory: libraries, and graphs that are mapped.
+        held_mib: without them. They come and go as the system likes, so only the rest can tell whether memory grows.
         periods_s: ends of the periods that ``least_mib``, ``most_mib``, ``others_cores``, ``p50_ms`` and ``p99_ms`` are
-            of: memory's levels, by many more looks, what other programs used meanwhile, and the chat's latency.
+            of: levels of the memory held, by many more looks, what other programs used meanwhile, and the chat's latency.
         reloads_s: beginnings of the reloads.
         failures: what chats and reloads met.
     """
 
     begun: float = field(default_factory=time.monotonic)
     times_s: list[float] = field(default_factory=list)
+    resident_mib: list[float] = field(default_factory=list)
     held_mib: list[float] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
@@ -103,13 +106,14 @@ class _Curves:
         return time.monotonic() - self.begun
 
     def look(self, server: Server) -> float:
-        """MiB that the server's process holds; kept for the levels of the period."""
-        self._looks_mib.append(server.rss() / 2**20)
+        """MiB that are the server's own; kept for the levels of the period."""
+        self._looks_mib.append(server.anonymous() / 2**20)
         return self._looks_mib[-1]
 
     def sample(self, server: Server) -> None:
         """Look at the server's process, for the curves."""
         self.times_s.append(self.now())
+        self.resident_mib.append(server.resident() / 2**20)
         self.held_mib.append(self.look(server))
         self.descriptors.append(server.process.num_fds())
         self.threads.append(server.process.num_threads())
@@ -180,7 +184,7 @@ def measure(bench: Bench, seconds: float, load: float, reload_s: float) -> dict[
         curves = _watch(bench, server, model, Chat(server.target, turns, seconds, _THINK_S), reload_s)
         calls = arriving.result().calls
         server.settle()
-        after = server.rss() / 2**20
+        after = server.anonymous() / 2**20
         capacity_after = _capacity(bench, closed)
     codes = Counter(call.code for call in calls)
     growth = {name: curves.growth(name) for name in _FLAT}
@@ -199,7 +203,8 @@ def measure(bench: Bench, seconds: float, load: float, reload_s: float) -> dict[
         "growth_error": {name: one.error for name, one in growth.items()},
         "growth_interval": {name: one.interval for name, one in growth.items()},
         "flat": {name: growth[name].rise <= bound for name, bound in _FLAT.items()},
-        **{name: getattr(curves, name) for name in ("times_s", "held_mib", "periods_s", "reloads_s", "others_cores")},
+        **{name: getattr(curves, name) for name in ("times_s", "resident_mib", "held_mib")},
+        **{name: getattr(curves, name) for name in ("periods_s", "reloads_s", "others_cores")},
         **{name: getattr(curves, name) for name in _FLAT},
     }
 
@@ -282,10 +287,11 @@ def draw(result: dict[str, Any], figure: Any) -> None:
     memory, latency, counts = figure.subplots(1, 3)
     minutes = [moment / 60 for moment in result["times_s"]]
     periods = [moment / 60 for moment in result["periods_s"]]
+    memory.plot(minutes, result["resident_mib"], color="0.6", linewidth=0.5, label="with pages of files")
     memory.plot(minutes, result["held_mib"], color="0.8")
     for name in ("least_mib", "most_mib"):
         memory.plot(periods, result[name], label=name.removesuffix("_mib"))
-    memory.set_title("resident memory between two reloads, MiB", fontsize=9)
+    memory.set_title("memory between two reloads, MiB", fontsize=9)
     for name in ("p50_ms", "p99_ms"):
         latency.plot(periods, result[name], label=name.removesuffix("_ms"))
     latency.set_title("interactive turn, ms", fontsize=9)

@@ -87,7 +87,8 @@ def test_a_chat_that_fails_at_once_costs_no_reload_and_no_period(monkeypatch: py
         return ended
 
     process = SimpleNamespace(num_fds=lambda: 9, num_threads=lambda: 4)
-    server: Any = SimpleNamespace(rss=lambda: (300 + len(chats)) << 20, process=process)
+    held = {"resident": lambda: 400 << 20, "anonymous": lambda: (300 + len(chats)) << 20}
+    server: Any = SimpleNamespace(**held, process=process)
     bench: Any = SimpleNamespace(start=start)
     monkeypatch.setattr(soak_hour, "_reload", lambda server, model: [])
     curves = soak_hour._watch(bench, server, Model(Path("nowhere"), "none"), Chat("", (), 0.9, 0.1), 0.1)
