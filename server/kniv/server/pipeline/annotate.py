@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from kniv.server.aside import aside
 from kniv.server.graphs.contract import RELATIONS
 from kniv.server.pipeline.decode import BioDecoder, spans, tree
 from kniv.server.pipeline.encode import Encoder, Ints, Window
@@ -30,7 +30,7 @@ from kniv.server.together import both
 T = TypeVar("T")
 Acts: TypeAlias = tuple[tuple[str, float], ...]
 
-_LONG = 600  # characters from which splitting into words is worth a thread
+_SHORT = 600  # characters up to which splitting into words is not worth a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,7 @@ class Annotator:
             InferenceError: the model failed on it.
         """
         started, began = perf_counter(), monotonic()
-        if len(sentence.text) > _LONG:
-            rows = await asyncio.to_thread(self._prepare, sentence.text, ask)
-        else:
-            rows = self._prepare(sentence.text, ask)
+        rows = await aside(len(sentence.text) > _SHORT, self._prepare, sentence.text, ask)
         ask.urgency.trail.encoded(began, monotonic())
         layers = self._layers(sentence.start, rows, ask)
         if rows.act is None:
@@ -205,7 +202,7 @@ class Annotator:
             return done.value, [done]
         rows = [Row(window.ids, 0, outputs, partial(self._scores, window=window)) for window in windows]
         parts = await self._rows.submit_all(rows, urgency)
-        tags = await asyncio.to_thread(self._decode, [part.value for part in parts], windows, len(found))
+        tags = await aside(True, self._decode, [part.value for part in parts], windows, len(found))
         return tags, [*parts]
 
     def _scores(self, outputs: dict[str, Floats], window: Window) -> Scores:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import onnxruntime as ort
 
 from kniv.server.errors import RepositoryError
+from kniv.server.runtime import arena
 
 DeviceKind = Literal["cpu", "cuda"]
 
@@ -48,7 +49,7 @@ class SessionSettings:
     Attributes:
         threads: threads inside one run. One is best on CPU when runs go side by side.
         graph_level: ONNX Runtime's optimization level: disable, basic, extended, all.
-        arena: whether the CPU memory arena is used.
+        arena: whether runs on the CPU use the arena that all sessions share.
         memory_pattern: whether allocations are planned ahead for shapes seen before.
         cuda: options of the CUDA execution provider, as ONNX Runtime names them.
     """
@@ -90,6 +91,8 @@ def open_session(path: Path, graph: bytes | Path, device: Device, settings: Sess
     options.log_severity_level = 4
     options.graph_optimization_level = _LEVELS[settings.graph_level]
     options.enable_cpu_mem_arena = settings.arena
+    if settings.arena:
+        arena.share(options)
     options.enable_mem_pattern = settings.memory_pattern
     # Spinning threads of one run would take the cores that its neighbours need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import inf
 
 from kniv.server.scheduling.anticipation import Anticipation
-from kniv.server.scheduling.fairness import Share, Tags
 from kniv.server.scheduling.lane import Lane
 from kniv.server.scheduling.levels import Level
 from kniv.server.scheduling.policy import Policy, Pool
+from kniv.server.scheduling.shares import Share, Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Turn:
 class Device:
     """Shares a pool: the most urgent level first, but overdue rows of the levels below it as their share allows.
 
-    Lanes of one level take turns by the time that they use, see :class:`~kniv.server.scheduling.fairness.Tags`.
+    Lanes of one level take turns by the time that they use, see :class:`~kniv.server.scheduling.shares.Tags`.
 
     Attributes:
         name: the pool's.

@@ -8,9 +8,10 @@ from math import inf
 from operator import attrgetter
 
 from kniv.server.scheduling.entry import Entry, State
-from kniv.server.scheduling.fairness import FairQueue, Share
+from kniv.server.scheduling.fairness import FairQueue
 from kniv.server.scheduling.heap import LazyHeap
 from kniv.server.scheduling.policy import Policy
+from kniv.server.scheduling.shares import Share
 
 
 @dataclass(frozen=True, slots=True)

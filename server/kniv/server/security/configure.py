@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kniv.server.errors import ServeError
+from kniv.server.hosts import is_loopback
 from kniv.server.security.authenticate import Authenticator
 from kniv.server.security.caller import EVERY_GRANT, Bounds, Caller, Grant
 from kniv.server.security.quotas import Quotas
@@ -119,13 +119,3 @@ def warn_of_openness(settings: SecuritySettings, host: str) -> None:
             host,
             ", ".join(grants),
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone, as far as it tells by itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name: what it stands for can change

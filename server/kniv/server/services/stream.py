@@ -18,6 +18,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TypeAlias
 
+from kniv.server.aside import aside
 from kniv.server.errors import InferenceError, InvalidRequestError, ServeError, StoppingError
 from kniv.server.pipeline.annotate import Ask
 from kniv.server.pipeline.segment import Sentence
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 Request: TypeAlias = calls.StreamAnnotationsRequest
 Response: TypeAlias = calls.StreamAnnotationsResponse
 
-_LONG = 4096  # characters from which segmenting is worth a thread
+_SHORT = 4096  # characters up to which segmenting is not worth a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +205,7 @@ class AnnotationStream:
                 return []
             work.item.ruler.feed(text)
         began = monotonic()
-        if len(text) < _LONG:
-            found = work.segmenter.feed(text, work.last)
-        else:
-            found = await asyncio.to_thread(work.segmenter.feed, text, work.last)
+        found = await aside(len(text) > _SHORT, work.segmenter.feed, text, work.last)
         work.item.trail.segmented(began, monotonic(), text, len(found))
         return found
 

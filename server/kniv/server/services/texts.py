@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from kniv.server.aside import aside
 from kniv.server.errors import DeadlineError, InferenceError, OverloadedError, ServeError
 from kniv.server.models.version import Lease, trail_on
 from kniv.server.pipeline.annotate import Ask
@@ -101,7 +102,7 @@ class Texts:
 
     async def _sentences(self, text: str, ask: Ask) -> list[tuple[wire.SentenceAnnotation, Timings]]:
         began, ruler = monotonic(), Ruler(self.options.unit)
-        cut = sentences(text) if len(text) < _SHORT else await asyncio.to_thread(sentences, text)
+        cut = await aside(len(text) > _SHORT, sentences, text)
         ask.urgency.trail.segmented(began, monotonic(), text, len(cut))
         ruler.feed(text)
         waiting = iter(enumerate(cut))

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from prometheus_client import CollectorRegistry, start_http_server
 
-from kniv.server.security.configure import is_loopback
+from kniv.server.hosts import is_loopback
 from kniv.server.telemetry import instruments as known
 from kniv.server.telemetry.settings import TelemetrySettings
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 from tritonclient.grpc import service_pb2 as pb
 
+from kniv.server.aside import aside
 from kniv.server.errors import InvalidRequestError
 from kniv.server.models.catalogue import Catalogue
 from kniv.server.models.version import Lease, trail_on
@@ -20,8 +18,6 @@ from kniv.server.services.inference.outputs import Answers, asked_for, outputs_o
 from kniv.server.services.inference.parameters import named, version_of, wishes_of
 from kniv.server.services.inference.room import Room
 from kniv.server.services.inference.tensors import Bounds, Inputs, read_inputs
-
-T = TypeVar("T")
 
 _SHORT = 1 << 17  # bytes up to which reading and packing are not worth a thread
 
@@ -93,7 +89,7 @@ class Work:
         with following(trail_on(self._lease, Kind.RAW, self._id)) as trail:
             urgency = replace(self._urgency, trail=trail)
             await self._lease.version.rows[self._lease.variant].submit_all(self._rows(), urgency)
-        return await _aside(self.size, lambda: self._packed(in_stream))
+        return await aside(self.size > _SHORT, self._packed, in_stream)
 
     def _rows(self) -> list[Row[None]]:
         ids, lengths, predicates = self._inputs.ids, self._inputs.lengths, self._inputs.predicates
@@ -142,7 +138,7 @@ async def admit(
         urgency = replace(caller, level=wishes.level(opened.config.batching), timeout=wishes.timeout)
         outputs = asked_for(message, outputs_of(opened.message))
         bounds = Bounds(opened.config.max_batch_size, lease.limits.max_subwords, opened.encoder.vocabulary)
-        inputs = await _aside(message.ByteSize(), lambda: read_inputs(message, bounds))
+        inputs = await aside(message.ByteSize() > _SHORT, read_inputs, message, bounds)
         rows, subwords = inputs.ids.shape
         size = sum(output.size(rows, subwords) for output in outputs)
         if size > limits.response_bytes:
@@ -162,8 +158,3 @@ async def admit(
         room.give(size)
         lease.release()
         raise
-
-
-async def _aside(size: int, work: Callable[[], T]) -> T:
-    """Do work on so many bytes: at once, or in a thread so that the loop goes on."""
-    return work() if size <= _SHORT else await asyncio.to_thread(work)

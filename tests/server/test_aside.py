@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from kniv.server.aside import aside
+
+
+def test_what_is_short_is_done_in_the_loops_own_thread_and_what_is_long_is_not() -> None:
+    async def both() -> tuple[int, int]:
+        return await aside(False, threading.get_ident), await aside(True, threading.get_ident)
+
+    short, long = asyncio.run(both())
+    assert short == threading.get_ident() != long
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_arguments_results_and_errors_pass(long: bool) -> None:
+    assert asyncio.run(aside(long, int, "ff", base=16)) == 255
+    with pytest.raises(ValueError, match="invalid literal"):
+        asyncio.run(aside(long, int, "fg", base=16))
+
+
+def test_loads_that_hold_all_of_asyncios_threads_hold_up_no_request() -> None:
+    ended = threading.Event()
+
+    async def crowded() -> int:
+        loads = [asyncio.create_task(asyncio.to_thread(ended.wait)) for _ in range(64)]  # more than there are threads
+        await asyncio.sleep(0)
+        try:
+            return await aside(True, len, "request")
+        finally:
+            ended.set()
+            await asyncio.gather(*loads)
+
+    assert asyncio.run(asyncio.wait_for(crowded(), 60)) == 7
