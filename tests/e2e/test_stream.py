@@ -336,9 +336,8 @@ def test_ten_thousand_turns_in_one_stream(tiny_server: Server) -> None:
 
 
 def test_a_ten_megabyte_document_cut_inside_characters_and_words(tiny_server: Server) -> None:
-    paragraph = (
-        "The café in Zürich wasn’t open, so we walked on and on along the river until the rain came. " * 40 + "\n\n"
-    )
+    ship = "zürichseedampfschifffahrtsgesellschaft" * 8  # few sentences and words for so many bytes: they take the time
+    paragraph = f"The café in Zürich wasn’t open, so we took the {ship} until the rain came. " * 40 + "\n\n"
     content = (paragraph * (10_000_000 // len(paragraph.encode()) + 1)).encode()
     assert len(content) >= 10_000_000
 

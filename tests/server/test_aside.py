@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import ContextVar
 
 import pytest
 
@@ -21,6 +22,17 @@ def test_arguments_results_and_errors_pass(long: bool) -> None:
     assert asyncio.run(aside(long, int, "ff", base=16)) == 255
     with pytest.raises(ValueError, match="invalid literal"):
         asyncio.run(aside(long, int, "fg", base=16))
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_it_is_done_in_its_callers_context(long: bool) -> None:
+    caller: ContextVar[str] = ContextVar("caller")
+
+    async def called() -> str:
+        caller.set("somebody")
+        return await aside(long, caller.get)
+
+    assert asyncio.run(called()) == "somebody"
 
 
 def test_loads_that_hold_all_of_asyncios_threads_hold_up_no_request() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -22,4 +24,5 @@ async def aside(long: bool, work: Callable[P, T], *arguments: P.args, **named: P
     """
     if not long:
         return work(*arguments, **named)
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: work(*arguments, **named))
+    work_here = partial(copy_context().run, work, *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(_threads, work_here)

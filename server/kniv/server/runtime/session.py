@@ -106,7 +106,7 @@ class Session:
         self.relation_weight: Floats | None = None
         if self._takes_tasks and {*RELATIONS, WEIGHT} <= known.keys():
             one = np.ones((1, 1), dtype=np.int64)
-            # A copy, as outputs lie in the session's memory and keep all of it.
+            # A copy, as outputs lie in the memory of runs.
             self.relation_weight = self.run(0 * one, one, np.array([0]), (WEIGHT,))[WEIGHT].copy()
 
     def _use_source(self, error: RepositoryError) -> None:
