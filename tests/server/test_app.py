@@ -1,11 +1,35 @@
-"""What signals do to a server."""
+"""What signals do to a server, and how it leaves."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from kniv.server.app import _on_signals
+import grpc
+import pytest
+
+from kniv.server.app import _on_signals, serve
+from kniv.server.services import texts
+from kniv.server.settings import ServeSettings
+from kniv.v1 import annotation_service_pb2 as calls
+from kniv.v1 import annotation_service_pb2_grpc as stubs
+
+
+@pytest.fixture
+def interpreter() -> Iterator[None]:
+    """Puts back what a server sets for its process."""
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
 
 
 def test_a_stop_that_was_no_signal_leaves_the_first_signal_patient() -> None:
@@ -38,3 +62,37 @@ def test_the_first_signal_stops_and_the_second_hastens() -> None:
             await forced.wait()
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_a_thread_that_is_still_at_work_on_a_text_is_told_of(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a forced stop would wait for it."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(text: str) -> list[Any]:
+        begun.set()
+        ended.wait()
+        return []
+
+    async def stop(port: int) -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            request = calls.AnnotateTextRequest(inputs=[calls.TextInput(text="On and on. " * 1000)])
+            call = stubs.AnnotationServiceStub(channel).AnnotateText(request)
+            await asyncio.to_thread(begun.wait)
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call
+
+    async def main() -> bool:
+        stopping: list[asyncio.Task[None]] = []
+        settings = ServeSettings(port=0, model_repository=mini.parent.parent, default_model="kniv-mini")
+        try:
+            left = await serve(settings, ready=lambda port: stopping.append(asyncio.create_task(stop(port))))
+            await stopping[0]
+        finally:
+            ended.set()
+        return left
+
+    monkeypatch.setattr(texts, "sentences", endless)
+    assert not asyncio.run(main())

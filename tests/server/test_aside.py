@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from kniv.server.aside import aside
+from kniv.server.aside import aside, idle
 
 
 def test_what_is_short_is_done_in_the_loops_own_thread_and_what_is_long_is_not() -> None:
@@ -48,3 +48,24 @@ def test_loads_that_hold_all_of_asyncios_threads_hold_up_no_request() -> None:
             await asyncio.gather(*loads)
 
     assert asyncio.run(asyncio.wait_for(crowded(), 60)) == 7
+
+
+def test_a_thread_is_at_work_until_its_work_has_ended_though_nobody_waits_for_it() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        ended.wait()
+
+    async def left() -> None:
+        await idle()
+        caller = asyncio.create_task(aside(True, work))
+        await asyncio.to_thread(begun.wait)
+        caller.cancel()
+        rest = asyncio.create_task(idle())
+        await asyncio.wait({caller})
+        assert not rest.done()
+        ended.set()
+        await rest
+
+    asyncio.run(asyncio.wait_for(left(), 60))

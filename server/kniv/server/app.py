@@ -14,6 +14,7 @@ from math import inf
 from typing import Any
 
 from kniv.server import memory
+from kniv.server.aside import idle
 from kniv.server.errors import HungError, RepositoryError
 from kniv.server.front import Front
 from kniv.server.models.catalogue import Catalogue
@@ -48,8 +49,8 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         ready: called with the port once the first model answers, or all that is there at the start has been tried.
 
     Returns:
-        Whether no thread is at work any more. If one is, with a model that is still being loaded, the process is to
-        end without it: neither the loop nor the interpreter can be closed before it has ended.
+        Whether no thread is at work any more. If one is, with a model that is still being loaded or a long text, the
+        process is to end without it: neither the loop nor the interpreter can be closed before it has ended.
 
     Raises:
         ServeError: a setting cannot be followed, or there is nothing to serve.
@@ -64,9 +65,9 @@ async def serve(settings: ServeSettings, ready: Callable[[int], None] = lambda p
         await telemetry.close()
     log.info("stopped")
     # Not to be given up: that would wait for the threads, with the loop at a stand.
-    threads = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
-    ended, _ = await asyncio.wait({threads}, timeout=_LEAVE_SECONDS)
-    return bool(ended)
+    threads = [asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor()), asyncio.create_task(idle())]
+    _, at_work = await asyncio.wait(threads, timeout=_LEAVE_SECONDS)
+    return not at_work
 
 
 async def _serve(settings: ServeSettings, telemetry: Telemetry, ready: Callable[[int], None]) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # Not asyncio's own threads: those belong to loads, each of which takes one for many seconds.
 _threads = ThreadPoolExecutor(thread_name_prefix="aside")
+_under_way: set[Future[Any]] = set()
 
 
 async def aside(long: bool, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -24,5 +25,13 @@ async def aside(long: bool, work: Callable[P, T], *arguments: P.args, **named: P
     """
     if not long:
         return work(*arguments, **named)
-    work_here = partial(copy_context().run, work, *arguments, **named)
-    return await asyncio.get_running_loop().run_in_executor(_threads, work_here)
+    begun = _threads.submit(copy_context().run, partial(work, *arguments, **named))
+    _under_way.add(begun)
+    begun.add_done_callback(_under_way.discard)
+    return await asyncio.wrap_future(begun)
+
+
+async def idle() -> None:
+    """Wait until no thread is at work, whether or not anybody still waits for what it does."""
+    while _under_way:
+        await asyncio.wait([asyncio.wrap_future(one) for one in _under_way])
