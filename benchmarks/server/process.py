@@ -33,7 +33,7 @@ class Server:
         return int(self.process.memory_info().rss)
 
     def anonymous(self) -> int:
-        """Bytes of memory that are its own: without the pages of files, which the system gives and takes as it likes."""
+        """Bytes of memory that are its own: without pages of files, which the system gives and takes as it likes."""
         held = self.process.memory_info()
         return int(held.rss - held.shared)
 

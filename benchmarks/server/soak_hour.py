@@ -80,7 +80,7 @@ class _Curves:
         resident_mib: with the pages of files that are in memory: libraries, and graphs that are mapped.
         held_mib: without them. They come and go as the system likes, so only the rest can tell whether memory grows.
         periods_s: ends of the periods that ``least_mib``, ``most_mib``, ``others_cores``, ``p50_ms`` and ``p99_ms`` are
-            of: levels of the memory held, by many more looks, what other programs used meanwhile, and the chat's latency.
+            of: levels of the memory held, by many more looks, what other programs used meanwhile, the chat's latency.
         reloads_s: beginnings of the reloads.
         failures: what chats and reloads met.
     """
