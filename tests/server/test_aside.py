@@ -56,6 +56,7 @@ def test_a_thread_is_at_work_until_its_work_has_ended_though_nobody_waits_for_it
     def work() -> None:
         begun.set()
         ended.wait()
+        raise OSError("of which nobody is told")
 
     async def left() -> None:
         await idle()

@@ -33,5 +33,5 @@ async def aside(long: bool, work: Callable[P, T], *arguments: P.args, **named: P
 
 async def idle() -> None:
     """Wait until no thread is at work, whether or not anybody still waits for what it does."""
-    while _under_way:
-        await asyncio.wait([asyncio.wrap_future(one) for one in _under_way])
+    while left := list(_under_way):  # a copy, as threads take theirs out when they end
+        await asyncio.gather(*map(asyncio.wrap_future, left), return_exceptions=True)
