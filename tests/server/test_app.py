@@ -78,7 +78,7 @@ def test_a_thread_that_is_still_at_work_on_a_text_is_told_of(mini: Path, monkeyp
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             request = calls.AnnotateTextRequest(inputs=[calls.TextInput(text="On and on. " * 1000)])
             call = stubs.AnnotationServiceStub(channel).AnnotateText(request)
-            await asyncio.to_thread(begun.wait)
+            assert await asyncio.to_thread(begun.wait, 60)
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGTERM)
             with pytest.raises(grpc.aio.AioRpcError):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -52,21 +54,29 @@ def test_loads_that_hold_all_of_asyncios_threads_hold_up_no_request() -> None:
 
 def test_a_thread_is_at_work_until_its_work_has_ended_though_nobody_waits_for_it() -> None:
     begun, ended = threading.Event(), threading.Event()
+    complaints: list[dict[str, Any]] = []
 
     def work() -> None:
         begun.set()
         ended.wait()
-        raise OSError("of which nobody is told")
+        raise OSError("which nobody waits for, and nobody is to hear of")
 
     async def left() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, complaint: complaints.append(complaint))
         await idle()
         caller = asyncio.create_task(aside(True, work))
-        await asyncio.to_thread(begun.wait)
+        assert await asyncio.to_thread(begun.wait, 60)
         caller.cancel()
         rest = asyncio.create_task(idle())
         await asyncio.wait({caller})
         assert not rest.done()
         ended.set()
         await rest
+        del rest
+        gc.collect()
 
-    asyncio.run(asyncio.wait_for(left(), 60))
+    try:
+        asyncio.run(asyncio.wait_for(left(), 60))
+    finally:
+        ended.set()
+    assert not complaints

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not told apart from files' pages")
+
 SERVED = """
 import sys
 from pathlib import Path
@@ -54,11 +56,12 @@ def held(mini: Path) -> tuple[int, int, int, int]:
 def test_a_second_load_needs_its_weights_alone(held: tuple[int, int, int, int]) -> None:
     one, two, none, _ = held
     weights = one - none
-    assert none > weights  # or there would be nothing to share
+    assert none > 2 * (two - one)  # what the first one's run needed stays, and serves the second
     assert two - one < 1.25 * weights
 
 
 def test_weights_go_with_their_load_and_runs_find_what_others_needed(held: tuple[int, int, int, int]) -> None:
-    one, _, none, again = held
-    assert none < one
-    assert again < 1.05 * one
+    one, two, none, again = held
+    weights = again - none
+    assert weights == pytest.approx(one - none, rel=0.1) == pytest.approx(two - one, rel=0.25)
+    assert weights > 10 << 20  # of kniv-mini's 27 MB; the rest, its embeddings, is mapped

@@ -1,4 +1,4 @@
-"""The memory of runs on the CPU: one arena for all sessions of the process."""
+"""The memory of runs on the CPU: one arena for all sessions of the process that run there alone."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class SessionSettings:
     Attributes:
         threads: threads inside one run. One is best on CPU when runs go side by side.
         graph_level: ONNX Runtime's optimization level: disable, basic, extended, all.
-        arena: whether runs on the CPU use the arena that all sessions share.
+        arena: whether CPU memory is kept for later runs: in the arena of all sessions that run on the CPU alone.
         memory_pattern: whether allocations are planned ahead for shapes seen before.
         cuda: options of the CUDA execution provider, as ONNX Runtime names them.
     """
@@ -91,7 +91,7 @@ def open_session(path: Path, graph: bytes | Path, device: Device, settings: Sess
     options.log_severity_level = 4
     options.graph_optimization_level = _LEVELS[settings.graph_level]
     options.enable_cpu_mem_arena = settings.arena
-    if settings.arena:
+    if settings.arena and device.kind == "cpu":  # a GPU's weights are to stay in its own arena, under its limit
         arena.share(options)
     options.enable_mem_pattern = settings.memory_pattern
     # Spinning threads of one run would take the cores that its neighbours need.

@@ -44,7 +44,7 @@ def warm(session: Session, samples: Sequence[WarmupSample], folder: Path) -> Non
 def fill(session: Session, at_once: int, rows: int, tokens: int, longest: int) -> None:
     """Run the largest batches that will come, side by side, so that ONNX Runtime's memory has its size from the start.
 
-    Its arena keeps what it ever held, so without this it grows whenever batches that happen to run at once need more
+    An arena keeps what it ever held, so without this it grows whenever batches that happen to run at once need more
     than any before: for hours, a little at a time. A model too slow for such batches, which are then never formed, is
     given as many rows as it may run in a fraction of a second. Where the memory is not there, that is logged, and the
     model serves smaller batches.
